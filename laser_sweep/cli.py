@@ -1,0 +1,179 @@
+"""The command: reads the configuration, wires the parts, sets the exit code.
+
+0 all done; 1 some trials failed (all others are stored); 2 the request was wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import hydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from laser_sweep.errors import RequestError, listing, suggestion
+
+if TYPE_CHECKING:
+    from laser_sweep.sweep.executors.spec import ClusterSpec
+    from laser_sweep.sweep.jobs import Job
+    from laser_sweep.sweep.protocols import Executor, Tracker
+    from laser_sweep.sweep.run import Outcome
+    from laser_sweep.sweep.tracking.tracker import TrackingSpec
+
+_PACKAGE = Path(__file__).resolve().parent
+# A wheel carries a copy of conf/; a checkout has the original beside the package.
+CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
+_PLAIN_WIDTH = 120  # of tables where standard output is not a terminal
+_FLAGS_WITH_VALUE = (
+    "--cfg",
+    "-c",
+    "--package",
+    "-p",
+    "--config-path",
+    "-cp",
+    "--config-name",
+    "-cn",
+    "--config-dir",
+    "-cd",
+)
+
+
+def main() -> None:
+    """The console script `laser-sweep` and `python -m laser_sweep`."""
+    sys.argv[1:] = flags_first(sys.argv[1:])
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra's errors through to us instead of ending the process with code 1
+    try:
+        task()
+    except (HydraException, OmegaConfBaseException) as error:
+        if show_traceback:
+            raise
+        leave(RequestError(_explain(error)))
+    except RequestError as error:
+        leave(error)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """The command line with its flags before its overrides, else in order, so that `-m` may stand anywhere.
+
+    Hydra 1.3 refuses overrides on both sides of a flag.
+    """
+    flags: list[str] = []
+    overrides: list[str] = []
+    value_follows = False
+    for argument in arguments:
+        is_override = not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
+        (overrides if is_override and not value_follows else flags).append(argument)
+        value_follows = argument in _FLAGS_WITH_VALUE
+    return flags + overrides
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def task(config: DictConfig) -> float | None:
+    """Without `-m`: one configuration, in this process."""
+    return run_configs([config], on_ray=False)[0]
+
+
+def run_configs(configs: Sequence[DictConfig], *, on_ray: bool) -> list[float | None]:
+    """Runs composed configurations as one sweep and returns the best val accuracy of each, in order.
+
+    Raises SystemExit where the exit code is not 0.
+    """
+    try:
+        outcome, jobs = _run(configs, on_ray=on_ray)
+    except RequestError as error:
+        leave(error)
+    if outcome is None:
+        return [None for _ in configs]
+    if outcome.interrupted:
+        raise SystemExit(130)
+    if outcome.failed:
+        raise SystemExit(1)
+    return [outcome.objective(job) for job in jobs]
+
+
+def leave(error: RequestError) -> NoReturn:
+    """Ends the process as a wrong request does."""
+    print(f"laser_sweep: {error}", file=sys.stderr)
+    raise SystemExit(2) from None
+
+
+def _run(configs: Sequence[DictConfig], *, on_ray: bool) -> tuple[Outcome | None, list[Job]]:
+    """(None, jobs) for a dry run."""
+    from laser_sweep.config import read_request, shared_settings
+
+    requests = [read_request(config) for config in configs]
+    settings = shared_settings(requests)
+
+    from laser_sweep.store.store import ParquetStore
+
+    store = ParquetStore(settings.store.path)
+    store.check_writable()
+
+    from rich.console import Console
+
+    from laser_sweep.sweep.jobs import build_jobs
+    from laser_sweep.sweep.plan import plan_sweep
+    from laser_sweep.sweep.progress import make_progress
+    from laser_sweep.sweep.run import Sweep
+    from laser_sweep.sweep.summary import print_outcome, print_plan
+    from laser_sweep.sweep.tracking.tracker import GuardedTracker
+
+    jobs = build_jobs(request.question for request in requests)
+    console = Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
+    if settings.dry_run:
+        print_plan(console, jobs, plan_sweep(jobs, store, settings.resume), settings.store.path)
+        return None, jobs
+    progress = make_progress()
+    sweep = Sweep(
+        executor=_make_executor(jobs, settings.cluster, on_ray=on_ray),
+        store=store,
+        tracker=GuardedTracker(_make_tracker(settings.tracking), progress.note),
+        progress=progress,
+        resume=settings.resume,
+    )
+    outcome = sweep.run(jobs)
+    print_outcome(console, outcome, settings.store.path)
+    return outcome, jobs
+
+
+def _make_executor(jobs: Sequence[Job], cluster: ClusterSpec, *, on_ray: bool) -> Executor:
+    from laser_sweep.engine.worker import Workload
+
+    workloads = [
+        Workload(checkpoint=job.checkpoint, task=job.task, batch_tokens=job.question.evaluation.batch_tokens)
+        for job in jobs
+    ]
+    if on_ray:
+        from laser_sweep.sweep.executors.ray import RayExecutor
+
+        return RayExecutor(workloads, cluster)
+    from laser_sweep.sweep.executors.in_process import InProcessExecutor
+
+    return InProcessExecutor(workloads)
+
+
+def _make_tracker(tracking: TrackingSpec) -> Tracker:
+    if tracking.kind == "wandb":
+        from laser_sweep.sweep.tracking.wandb import WandbTracker
+
+        return WandbTracker(tracking)
+    from laser_sweep.sweep.tracking.tracker import NullTracker
+
+    return NullTracker()
+
+
+def _explain(error: Exception) -> str:
+    """One line on what Hydra refused."""
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={name} does not exist{suggestion(name, error.options)}; choose one of {listing(error.options)}"
+    cause = f" {error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
+    return " ".join(f"{error}{cause}".split())

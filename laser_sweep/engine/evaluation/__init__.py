@@ -1,0 +1,1 @@
+"""Asking a model every example of a task and scoring what it says."""

@@ -1,0 +1,89 @@
+"""A model's files: where they are, which revision, how many layers. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from laser_sweep.engine import hub
+from laser_sweep.engine.models.spec import ModelSpec
+from laser_sweep.errors import RequestError
+from laser_sweep.trial import ModelId
+
+SETTINGS = ("*.json", "*.txt", "tokenizer.model", "*.jinja")
+WEIGHTS = ("*.safetensors",)
+_LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A located model: its spec, the directory with configuration and tokenizer, its identity, and its layer count.
+
+    `num_layers` is read from config.json before any library is loaded; None where no usual key holds it.
+    """
+
+    spec: ModelSpec
+    directory: Path
+    identity: ModelId
+    num_layers: int | None
+
+
+def find_checkpoint(spec: ModelSpec) -> Checkpoint:
+    """Locates configuration and tokenizer of a model, not its weights, unless they lie in a local directory anyway.
+
+    Raises RequestError where the model cannot be had.
+    """
+    local = hub.local_path(spec.path) is not None
+    located = hub.locate(
+        spec.path,
+        override="model.path",
+        revision=spec.revision,
+        patterns=(*SETTINGS, *WEIGHTS) if local else SETTINGS,
+    )
+    config = _read_config(located.directory, spec)
+    identity = ModelId(name=spec.name, repo=located.repo, revision=located.revision, dtype=_dtype(spec, config))
+    return Checkpoint(spec, located.directory, identity, _num_layers(config))
+
+
+def fetch_weights(checkpoint: Checkpoint) -> Path:
+    """The directory with the weights, on the machine that calls; downloads them if this machine has none."""
+    identity = checkpoint.identity
+    if not identity.repo:
+        return checkpoint.directory
+    located = hub.locate(
+        identity.repo, override="model.path", revision=identity.revision, patterns=(*SETTINGS, *WEIGHTS)
+    )
+    if not any(located.directory.glob("*.safetensors")):
+        raise RequestError(f"model.path={identity.repo} has no safetensors weights, and pickled ones are not read")
+    return located.directory
+
+
+def _read_config(directory: Path, spec: ModelSpec) -> dict[str, Any]:
+    file = directory / "config.json"
+    try:
+        config = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise RequestError(f"model.path={spec.path} holds no config.json, so it is not a transformers model") from None
+    except json.JSONDecodeError as error:
+        raise RequestError(f"model.path={spec.path} has a damaged config.json: {error}") from None
+    if not isinstance(config, dict):
+        raise RequestError(f"model.path={spec.path} has a damaged config.json: not an object")
+    return config
+
+
+def _dtype(spec: ModelSpec, config: dict[str, Any]) -> str:
+    """The dtype by name; `auto` is the one the checkpoint was saved in, which is what its config says."""
+    if spec.dtype != "auto":
+        return spec.dtype
+    return str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
+
+
+def _num_layers(config: dict[str, Any]) -> int | None:
+    for settings in (config, config.get("text_config")):
+        if isinstance(settings, dict):
+            for key in _LAYER_KEYS:
+                if isinstance(settings.get(key), int):
+                    return int(settings[key])
+    return None

@@ -1,0 +1,1 @@
+"""Data sets: rows -> examples with prompts and gold answers -> token ids."""

@@ -1,0 +1,97 @@
+"""TrialResult <-> a row of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from laser_sweep.store.schema import SCHEMA_VERSION
+from laser_sweep.trial import Metrics, Seconds, Trial, TrialResult
+
+_METRICS = ("accuracy", "accuracy_stderr", "log_loss", "majority_accuracy", "balanced_accuracy")
+
+
+def to_row(result: TrialResult, sweep: str, config_json: str) -> dict[str, Any]:
+    """The row of `trials` for a result."""
+    trial, metrics = result.trial, result.metrics
+    ranks = result.ranks or (None,) * len(trial.edits)
+    return {
+        "trial_key": trial.key,
+        "sweep": sweep,
+        "model": trial.model.name,
+        "model_revision": trial.model.revision,
+        "dtype": trial.model.dtype,
+        "dataset": trial.evaluation.dataset,
+        "split": trial.evaluation.split,
+        "num_examples": None if metrics is None else metrics.num_examples,
+        "intervention": trial.intervention,
+        "tau": trial.tau,
+        "layer": trial.layer,
+        "rho": trial.rho,
+        "edits": [
+            {
+                "tau": edit.matrix.tau,
+                "layer": edit.matrix.layer,
+                "rho": edit.rho,
+                "method": edit.method,
+                "rank": rank,
+            }
+            for edit, rank in zip(trial.edits, ranks, strict=True)
+        ],
+        "status": result.status,
+        "error": result.error,
+        **{name: None if metrics is None else getattr(metrics, name) for name in _METRICS},
+        "gain": result.gain,
+        "gain_p_value": result.gain_p_value,
+        "attempt": result.attempt,
+        "worker": result.worker,
+        "device": result.device,
+        "seconds_factor": result.seconds.factor,
+        "seconds_edit": result.seconds.edit,
+        "seconds_eval": result.seconds.eval,
+        "started_at": datetime.fromtimestamp(result.started_at, timezone.utc),
+        "finished_at": datetime.fromtimestamp(result.finished_at, timezone.utc),
+        "config_json": config_json,
+        "schema_version": SCHEMA_VERSION,
+    }
+
+
+def from_row(row: Mapping[str, Any], trial: Trial) -> TrialResult:
+    """The result of `trial` as the store remembers it, without its predictions."""
+    metrics = None
+    if row["status"] == "done":
+        metrics = Metrics(num_examples=row["num_examples"], **{name: row[name] for name in _METRICS})
+    return TrialResult(
+        trial=trial,
+        status=row["status"],
+        error=row["error"],
+        metrics=metrics,
+        ranks=tuple(edit["rank"] for edit in row["edits"]),
+        gain=row["gain"],
+        gain_p_value=row["gain_p_value"],
+        attempt=row["attempt"],
+        worker=row["worker"],
+        device=row["device"],
+        seconds=Seconds(factor=row["seconds_factor"], edit=row["seconds_edit"], eval=row["seconds_eval"]),
+        started_at=row["started_at"].timestamp(),
+        finished_at=row["finished_at"].timestamp(),
+    )
+
+
+def to_prediction_columns(result: TrialResult) -> dict[str, Any]:
+    """The columns of `predictions` for a finished trial."""
+    predictions = result.predictions
+    if predictions is None:
+        raise ValueError(f"trial {result.trial.key} has no predictions")
+    return {
+        "trial_key": [result.trial.key] * len(predictions.example_id),
+        "example_id": list(predictions.example_id),
+        "gold": list(predictions.gold),
+        "prediction": list(predictions.prediction),
+        "correct": predictions.correct,
+        "gold_log_prob": predictions.gold_log_prob,
+        "gold_rank": predictions.gold_rank,
+        "group": list(predictions.group),
+        "frequency": list(predictions.frequency),
+    }

@@ -1,0 +1,1 @@
+"""Running work units: in this process, or on Ray."""

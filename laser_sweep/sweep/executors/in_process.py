@@ -1,0 +1,32 @@
+"""Runs trials in this process: for a debugger, a notebook, one trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from laser_sweep.engine.worker import Worker, Workload
+from laser_sweep.sweep.protocols import WorkUnit
+from laser_sweep.trial import TrialResult
+
+
+class InProcessExecutor:
+    """One worker, no other process."""
+
+    def __init__(self, workloads: Sequence[Workload]) -> None:
+        self._workloads = workloads
+        self._worker: Worker | None = None
+        self._draining = False
+
+    def run(self, units: Sequence[WorkUnit]) -> Iterator[TrialResult]:
+        if self._worker is None:
+            self._worker = Worker(self._workloads)
+        for result in self._worker.run(trial for unit in units for trial in unit.trials):
+            yield result
+            if self._draining:
+                return
+
+    def drain(self) -> None:
+        self._draining = True
+
+    def close(self) -> None:
+        self._worker = None

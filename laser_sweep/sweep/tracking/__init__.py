@@ -1,0 +1,1 @@
+"""Telling experiment trackers about results."""

@@ -1,0 +1,58 @@
+"""A tracker that does nothing, and a guard that keeps any tracker from harming a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from laser_sweep.sweep.protocols import Tracker
+from laser_sweep.trial import TrialResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackingSpec:
+    """What the `tracking` config group says. `mode=auto` is online where there is a key, else offline."""
+
+    kind: Literal["none", "wandb"] = "none"
+    project: str = "laser-sweep"
+    entity: str | None = None
+    mode: Literal["auto", "online", "offline"] = "auto"
+    dir: str = "outputs"
+
+
+class NullTracker:
+    """Tells nobody; other trackers may start from it."""
+
+    def start(self, sweep: str, config_json: str) -> None:
+        pass
+
+    def trial(self, result: TrialResult) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
+class GuardedTracker:
+    """Passes everything on to a tracker until it raises; then it warns once and goes silent."""
+
+    def __init__(self, tracker: Tracker, warn: Callable[[str], None]) -> None:
+        self._tracker: Tracker = tracker
+        self._warn = warn
+
+    def start(self, sweep: str, config_json: str) -> None:
+        self._guard(lambda: self._tracker.start(sweep, config_json))
+
+    def trial(self, result: TrialResult) -> None:
+        self._guard(lambda: self._tracker.trial(result))
+
+    def finish(self) -> None:
+        self._guard(self._tracker.finish)
+
+    def _guard(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            self._warn(f"tracking stopped, the sweep goes on: {type(error).__name__}: {error}")
+            self._tracker = NullTracker()

@@ -1,0 +1,195 @@
+"""The vocabulary of a sweep: what is edited, what is measured, and the key under which the measurement is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+TAUS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_up", "fc_out")
+"""Names of the matrix types τ, in the order in which a block applies them."""
+
+GROUPS = {
+    "attn": ("q_proj", "k_proj", "v_proj", "out_proj"),
+    "mlp": ("fc_in", "fc_up", "fc_out"),
+    "all": TAUS,
+}
+"""Names that stand for several matrices edited together in one trial."""
+
+METRIC_VERSION = 1
+"""Part of every trial key: raise it when a change to scoring changes a number."""
+
+Split: TypeAlias = Literal["val", "test"]
+Option: TypeAlias = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Matrix:
+    """One weight matrix of a model: type τ and layer ℓ, counted from 0."""
+
+    tau: str
+    layer: int
+
+    def __str__(self) -> str:
+        return f"{self.tau}[{self.layer}]"
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Edit:
+    """One matrix and what is done to it; `rho` is the fraction of its rank (pruned: of its entries) that is kept."""
+
+    matrix: Matrix
+    rho: float
+    method: str = "laser"
+    options: tuple[tuple[str, Option], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelId:
+    """Which weights: `repo` is the hub id, empty for a local directory, whose `revision` is a hash of its files."""
+
+    name: str
+    repo: str
+    revision: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Which examples: `revision` is a hash of every prompt, answer and choice of the data set in order.
+
+    `seed` draws the `limit` examples of the split; both are None when the whole split is used.
+    """
+
+    dataset: str
+    revision: str
+    split: Split
+    limit: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One measurement: these edits on this model, scored on these examples. No edits is the untouched model.
+
+    `intervention`, `tau`, `layer` and `rho` are how the request named the edits; they label a result and are not part
+    of its identity.
+    """
+
+    model: ModelId
+    edits: tuple[Edit, ...]
+    evaluation: Evaluation
+    intervention: str = field(default="none", compare=False)
+    tau: str | None = field(default=None, compare=False)
+    layer: int | None = field(default=None, compare=False)
+    rho: float | None = field(default=None, compare=False)
+
+    @property
+    def untouched(self) -> bool:
+        return not self.edits
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal characters of blake2b over what changes the number, and nothing else.
+
+        Names, paths and batch sizes are left out: the model is known by its revision, the data set by its content.
+        """
+        evaluation = self.evaluation
+        identity = {
+            "model": [self.model.repo, self.model.revision, self.model.dtype],
+            "edits": [
+                [edit.matrix.tau, edit.matrix.layer, float(edit.rho), edit.method, [list(o) for o in edit.options]]
+                for edit in sorted(self.edits)
+            ],
+            "evaluation": [evaluation.revision, evaluation.split, evaluation.limit, evaluation.seed, METRIC_VERSION],
+        }
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def describe(self) -> str:
+        """How a person names this trial: `fc_in[27] rho=0.01`."""
+        if self.untouched:
+            return "untouched"
+        layer = "all" if self.layer is None else self.layer
+        return f"{self.tau}[{layer}] rho={self.rho:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """Figures of merit over the examples of one trial; fractions are in 0..1.
+
+    `log_loss` is the mean of -log p(gold) / answer length over the full vocabulary, in nats. `majority_accuracy` is
+    what the best constant answer gets, `balanced_accuracy` the mean recall over classes; both None without classes.
+    """
+
+    num_examples: int
+    accuracy: float
+    accuracy_stderr: float
+    log_loss: float
+    majority_accuracy: float | None = None
+    balanced_accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """What the model said to each example; every array is (examples,).
+
+    `gold_log_prob` is in nats, `gold_rank` the number of vocabulary entries more probable than the gold token (0 is
+    top-1). `group` and `frequency` are the data set's own, None where it has none.
+    """
+
+    example_id: tuple[str, ...]
+    prediction: tuple[str, ...]
+    gold: tuple[str, ...]
+    correct: npt.NDArray[np.bool_]
+    gold_log_prob: npt.NDArray[np.float64]
+    gold_rank: npt.NDArray[np.int64]
+    group: tuple[str | None, ...]
+    frequency: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seconds:
+    """Where the time of a trial went; `load` is nonzero for the first trial after a worker loaded a model."""
+
+    factor: float = 0.0
+    edit: float = 0.0
+    eval: float = 0.0
+    load: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialResult:
+    """What became of a trial. `done` has metrics; `failed` has the reason in `error`. Times are UTC seconds since 1970.
+
+    `gain` is accuracy minus the untouched model's on the same examples, `gain_p_value` its exact McNemar test.
+    """
+
+    trial: Trial
+    status: Literal["done", "failed"]
+    error: str | None = None
+    metrics: Metrics | None = None
+    predictions: Predictions | None = None
+    ranks: tuple[int | None, ...] = ()
+    gain: float | None = None
+    gain_p_value: float | None = None
+    attempt: int = 1
+    worker: str = ""
+    device: str = ""
+    seconds: Seconds = Seconds()
+    started_at: float = 0.0
+    finished_at: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "done"
+
+    def measured(self) -> Metrics:
+        """The metrics of a finished trial; a failed one has none and raises."""
+        if self.metrics is None:
+            raise ValueError(f"trial {self.trial.key} ({self.trial.describe()}) {self.status}: {self.error}")
+        return self.metrics
