@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -175,5 +176,15 @@ def _explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={name} does not exist{suggestion(name, error.options)}; choose one of {listing(error.options)}"
+    unknown = re.match(r"Could not override '([^']+)'", str(error))
+    if unknown is not None:
+        from laser_sweep.config import setting_names
+
+        near = suggestion(unknown[1], setting_names())
+        return f"{unknown[1]} is not a setting{near}; `laser-sweep --help` lists them all"
+    swept = re.match(r"Ambiguous value for argument '([^=]+)=([^']+)'", str(error))
+    if swept is not None:
+        key, values = swept.groups()
+        return f"{key}={values} sweeps: add -m to run it on Ray, or give a list to run it here: {key}=[{values}]"
     cause = f" {error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
     return " ".join(f"{error}{cause}".split())

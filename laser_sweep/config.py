@@ -156,6 +156,15 @@ def _check_keys(values: Mapping[str, Any], schema: type, prefix: str) -> None:
             _check_keys(value, nested, f"{prefix}{key}.")
 
 
+def setting_names(schema: type = Settings, prefix: str = "") -> list[str]:
+    """Every key and group that can be set, dotted."""
+    names = [] if prefix else ["tau", "layer", "rho"]
+    for key, hint in typing.get_type_hints(schema).items():
+        nested = _dataclass_of(hint)
+        names += [f"{prefix}{key}", *([] if nested is None else setting_names(nested, f"{prefix}{key}."))]
+    return names
+
+
 def _dataclass_of(hint: Any) -> type | None:
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     return next((o for o in options if isinstance(o, type) and dataclasses.is_dataclass(o)), None)
@@ -180,6 +189,7 @@ def _describe(error: ValidationError) -> str:
 def _check_ranges(settings: Settings) -> None:
     positive = {
         "evaluation.limit": settings.evaluation.limit,
+        "evaluation.test_limit": settings.evaluation.test_limit,
         "evaluation.batch_tokens": settings.evaluation.batch_tokens,
         "cluster.workers": None if settings.cluster.workers == "auto" else settings.cluster.workers,
         "cluster.cpus_per_worker": settings.cluster.cpus_per_worker,

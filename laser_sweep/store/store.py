@@ -83,6 +83,10 @@ class ParquetStore:
                 return np.asarray(table["correct"].to_numpy(zero_copy_only=False), dtype=np.bool_)
         return None
 
+    def readable_files(self, table: str) -> list[Path]:
+        """The files of `trials` or `predictions` that this version can read; damaged ones are set aside."""
+        return [file for file in self._files(self.root / table) if self._readable(file)]
+
     def compact(self) -> int:
         """Merges the small files of both tables, and says how many trials were merged.
 

@@ -17,11 +17,12 @@ from laser_sweep.trial import Evaluation, Split, Trial
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSpec:
-    """What the `evaluation` config group says."""
+    """What the `evaluation` config group says. `limit` bounds the examples of val, `test_limit` those of test."""
 
     split: Literal["val", "all"] = "val"
     confirm: bool = True
     limit: int | None = None
+    test_limit: int | None = None
     batch_tokens: int = 8192
 
     @property
@@ -59,7 +60,8 @@ class Job:
     parameters: int
 
     def evaluation(self, split: Split) -> Evaluation:
-        limit = self.question.evaluation.limit
+        spec = self.question.evaluation
+        limit = spec.limit if split == "val" else spec.test_limit
         partial = limit is not None and limit < len(self.task.split(split))
         return Evaluation(
             dataset=self.task.name,

@@ -54,8 +54,8 @@ class Tracker(Protocol):
     def trial(self, result: TrialResult) -> None:
         """Called for every new result."""
 
-    def finish(self) -> None:
-        """Called once, after the last result."""
+    def finish(self) -> str | None:
+        """Called once, after the last result; says where a person finds them, if there is such a place."""
 
 
 class Progress(Protocol):

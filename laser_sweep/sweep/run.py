@@ -43,6 +43,8 @@ class Outcome:
     model_loads: int = 0
     seconds: float = 0.0
     interrupted: bool = False
+    tracked: str | None = None
+    """Where the tracker put the results, in words."""
 
     @property
     def failed(self) -> list[TrialResult]:
@@ -97,7 +99,7 @@ class Sweep:
                 self._progress.stop()
                 self._executor.close()
                 if self._tracking:
-                    self._tracker.finish()
+                    outcome.tracked = self._tracker.finish()
         outcome.seconds = time.monotonic() - started
         return outcome
 

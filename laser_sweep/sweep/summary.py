@@ -32,6 +32,8 @@ def print_outcome(console: Console, outcome: Outcome, store_path: str) -> None:
         console.print(f"failed: {failed.trial.describe()}: {failed.error}", style="red", markup=False, soft_wrap=True)
     console.print(_counts(outcome), highlight=False, soft_wrap=True)
     console.print(f"results: {store_path}/trials, {store_path}/predictions", highlight=False, soft_wrap=True)
+    if outcome.tracked is not None:
+        console.print(outcome.tracked, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_plan(console: Console, jobs: Sequence[Job], plan: Plan, store_path: str) -> None:

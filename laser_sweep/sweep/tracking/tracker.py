@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from laser_sweep.sweep.protocols import Tracker
 from laser_sweep.trial import TrialResult
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +32,8 @@ class NullTracker:
     def trial(self, result: TrialResult) -> None:
         pass
 
-    def finish(self) -> None:
-        pass
+    def finish(self) -> str | None:
+        return None
 
 
 class GuardedTracker:
@@ -47,12 +49,14 @@ class GuardedTracker:
     def trial(self, result: TrialResult) -> None:
         self._guard(lambda: self._tracker.trial(result))
 
-    def finish(self) -> None:
-        self._guard(self._tracker.finish)
+    def finish(self) -> str | None:
+        return self._guard(lambda: self._tracker.finish())
 
-    def _guard(self, call: Callable[[], None]) -> None:
+    def _guard(self, call: Callable[[], T]) -> T | None:
         try:
-            call()
+            return call()
         except Exception as error:
-            self._warn(f"tracking stopped, the sweep goes on: {type(error).__name__}: {error}")
+            reason = " ".join(str(error).split())
+            self._warn(f"tracking stopped, the sweep goes on: {type(error).__name__}: {reason}")
             self._tracker = NullTracker()
+            return None

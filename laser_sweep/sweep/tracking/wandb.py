@@ -12,6 +12,7 @@ import wandb
 from laser_sweep.sweep.tracking.tracker import TrackingSpec
 from laser_sweep.trial import TrialResult
 
+_INIT_SECONDS = 30  # a server that does not answer must not hold up a sweep
 _COLUMNS = (
     "trial_key",
     "model",
@@ -40,6 +41,7 @@ class WandbTracker:
 
     def start(self, sweep: str, config_json: str) -> None:
         config = json.loads(config_json)
+        os.makedirs(self._spec.dir, exist_ok=True)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", self._spec.project),
             entity=os.environ.get("WANDB_ENTITY", self._spec.entity),
@@ -51,7 +53,7 @@ class WandbTracker:
             dir=self._spec.dir,
             mode=self._mode(),
             reinit="create_new",
-            settings=wandb.Settings(silent=True),
+            settings=wandb.Settings(silent=True, init_timeout=_INIT_SECONDS),
         )
         self._run.define_metric("trial")
         self._run.define_metric("val/*", step_metric="trial")
@@ -71,11 +73,15 @@ class WandbTracker:
         labels = {name: row[name] for name in ("trial_key", "tau", "layer", "rho", "status")}
         self._run.log({"trial": len(self._rows), **labels, **measured})
 
-    def finish(self) -> None:
-        if self._run is not None:
-            self._run.log({"trials": wandb.Table(columns=list(_COLUMNS), data=self._rows)})
-            self._run.finish()
-            self._run = None
+    def finish(self) -> str | None:
+        if self._run is None:
+            return None
+        run, self._run = self._run, None
+        run.log({"trials": wandb.Table(columns=list(_COLUMNS), data=self._rows)})
+        run.finish()
+        if run.settings.mode == "offline":
+            return f"W&B run is offline; to upload it: wandb sync {os.path.relpath(run.settings.sync_dir)}"
+        return run.url
 
     def _mode(self) -> Any:
         """The user's WANDB_MODE, else the configured mode, where `auto` means online if there is a key."""
@@ -83,7 +89,7 @@ class WandbTracker:
             return os.environ["WANDB_MODE"]
         if self._spec.mode != "auto":
             return self._spec.mode
-        return "online" if wandb.setup().settings.api_key or wandb.api.api_key else "offline"
+        return "online" if wandb.login(prompt=False, verify=False) else "offline"
 
 
 def _row(result: TrialResult) -> dict[str, Any]:

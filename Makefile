@@ -1,0 +1,49 @@
+# Two commands do all set-up on a machine that has Python 3.10 or newer, make and git: `make sweep` and `make test`.
+.DEFAULT_GOAL := help
+.PHONY: help sweep test check test-slow demo format clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+# One thread for each process: Ray workers get theirs from cluster.cpus_per_worker, tests run beside workers.
+TEST_ENV := OMP_NUM_THREADS=1 WANDB_MODE=disabled
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+sweep: .venv/.installed ## install, sweep the embedded model on Ray, print the summary
+	$(BIN)/laser-sweep -m tau=each layer=each rho=0.01,0.05,0.1,0.2,0.4
+
+test: check ## install, check style, types and architecture, run the tests
+	$(TEST_ENV) $(BIN)/pytest -m "not slow"
+
+check: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-slow: .venv/.installed-dev ## the tests that take minutes: retraining the embedded model
+	$(TEST_ENV) $(BIN)/pytest -m slow
+
+demo: .venv/.installed ## retrain the embedded model and write the files that are shipped
+	$(BIN)/python -m laser_sweep.demo
+
+format: .venv/.installed-dev ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and caches; results in outputs/ stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "laser_sweep needs Python 3.10 or newer; name one with: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

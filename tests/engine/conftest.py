@@ -1,0 +1,208 @@
+"""Tiny models of the real architectures, a word tokenizer, and a slow but obvious way to ask a model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTJConfig,
+    GPTNeoXConfig,
+    LlamaConfig,
+    OPTConfig,
+    PhiConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+)
+
+from laser_sweep.engine.tasks.example import Example, Task
+
+WORDS = (
+    "[unknown]",
+    "true",
+    "false",
+    *"amber apple arrow basket beacon birch bridge candle canyon carpet castle cedar cherry circle cloud".split(),
+    *"copper coral cotton crystal desert dragon eagle ember falcon feather fern forest garden glacier".split(),
+)
+VOCABULARY = len(WORDS) + 5  # models often have more rows than their tokenizer has tokens
+SPECIAL = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+
+CONFIGS: dict[str, Callable[..., Any]] = {
+    "gptj": lambda **changes: GPTJConfig(
+        **{"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "rotary_dim": 4, "initializer_range": 0.3},
+        **SPECIAL,
+        **{"vocab_size": VOCABULARY, **changes},
+    ),
+    "llama": lambda **changes: LlamaConfig(
+        **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4},
+        **{"num_key_value_heads": 2, "max_position_embeddings": 64, "initializer_range": 0.3},
+        **SPECIAL,
+        **{"vocab_size": VOCABULARY, **changes},
+    ),
+    "gpt2": lambda **changes: GPT2Config(
+        **{"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "initializer_range": 0.3},
+        **SPECIAL,
+        **{"vocab_size": VOCABULARY, **changes},
+    ),
+    "opt": lambda **changes: OPTConfig(
+        **{"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "init_std": 0.3},
+        **{"word_embed_proj_dim": 32, "max_position_embeddings": 64},
+        **SPECIAL,
+        **{"vocab_size": VOCABULARY, **changes},
+    ),
+    "phi": lambda **changes: PhiConfig(
+        **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
+        **{"max_position_embeddings": 64, "initializer_range": 0.3},
+        **SPECIAL,
+        **{"vocab_size": VOCABULARY, **changes},
+    ),
+    "roberta": lambda **changes: RobertaConfig(
+        **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
+        **{"max_position_embeddings": 66, "initializer_range": 0.3, "is_decoder": True},
+        **SPECIAL,
+        **{"vocab_size": VOCABULARY, **changes},
+    ),
+    "gpt_neox": lambda **changes: GPTNeoXConfig(
+        **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
+        **{"max_position_embeddings": 64, "initializer_range": 0.3},
+        **SPECIAL,
+        **{"vocab_size": VOCABULARY, **changes},
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test looks at this machine's own hub cache, and none asks the network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path_factory.getbasetemp() / "hub"))
+
+
+BuildModel = Callable[..., PreTrainedModel]
+
+
+@pytest.fixture(scope="session")
+def build_model() -> BuildModel:
+    """`build_model(architecture, seed=0, dtype=torch.float32, **config)`: a fresh model in evaluation mode."""
+
+    def build(
+        architecture: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any
+    ) -> PreTrainedModel:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_config(CONFIGS[architecture](**changes))
+        model.requires_grad_(False)
+        built: PreTrainedModel = model.to(dtype).eval()
+        return built
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token for each of `WORDS`."""
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[unknown]"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[unknown]")
+
+
+@pytest.fixture(scope="session")
+def save_checkpoint(
+    build_model: BuildModel, tokenizer: PreTrainedTokenizerFast
+) -> Callable[[PreTrainedModel | str, Path], Path]:
+    """`save_checkpoint(model or architecture, directory)`: a directory that transformers can load."""
+
+    def save(model: PreTrainedModel | str, directory: Path) -> Path:
+        if isinstance(model, str):
+            model = build_model(model)
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+        return directory
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def make_task() -> Callable[..., Task]:
+    """`make_task(count, choices=(...), seed=0)`: prompts of 1 to 12 random words; golds drawn from choices or words."""
+
+    def make(count: int, *, choices: tuple[str, ...] = (), seed: int = 0, name: str = "words") -> Task:
+        draw = random.Random(seed)
+        return Task(
+            name,
+            tuple(
+                Example(
+                    id=str(i),
+                    prompt=" ".join(draw.choices(WORDS[1:], k=draw.randint(1, 12))),
+                    gold=draw.choice(choices or WORDS[1:]),
+                    choices=choices,
+                )
+                for i in range(count)
+            ),
+        )
+
+    return make
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the slow way finds for one example."""
+
+    gold_log_prob: float
+    gold_rank: int
+    predicted: int
+    correct: bool
+
+
+@torch.no_grad()
+def ask(model: PreTrainedModel, prompt_ids: Sequence[int], gold_id: int, choice_ids: Sequence[int]) -> Answer:
+    """One forward pass of one prompt without padding, a log-softmax over the vocabulary and a sort in float64."""
+    logits = model(input_ids=torch.tensor([list(prompt_ids)])).logits[0, -1]
+    log_probs = torch.log_softmax(logits.double(), dim=-1).tolist()
+    by_probability = sorted(range(len(log_probs)), key=lambda token: -log_probs[token])
+    rivals = [token for token in (choice_ids or range(len(log_probs))) if token != gold_id]
+    best_choice = max(range(len(choice_ids)), key=lambda i: log_probs[choice_ids[i]], default=None)
+    return Answer(
+        gold_log_prob=log_probs[gold_id],
+        gold_rank=by_probability.index(gold_id),
+        predicted=by_probability[0] if best_choice is None else best_choice,
+        correct=all(log_probs[gold_id] > log_probs[rival] for rival in rivals),
+    )
+
+
+@pytest.fixture(scope="session")
+def ask_one_by_one() -> Callable[..., list[Answer]]:
+    """`ask_one_by_one(model, [(prompt_ids, gold_id, choice_ids), ...])`."""
+
+    def ask_all(model: PreTrainedModel, questions: Sequence[tuple[Sequence[int], int, Sequence[int]]]) -> list[Answer]:
+        return [ask(model, *question) for question in questions]
+
+    return ask_all
+
+
+def truncated_svd(weight: torch.Tensor, rank: int) -> torch.Tensor:
+    """The best approximation of at most `rank`, from a full SVD in float64."""
+    left, values, right = torch.linalg.svd(weight.double(), full_matrices=False)
+    return left[:, :rank] @ torch.diag(values[:rank]) @ right[:rank]
+
+
+@pytest.fixture(scope="session")
+def svd_truncation() -> Callable[[torch.Tensor, int], torch.Tensor]:
+    return truncated_svd
+
+
+@pytest.fixture(scope="session")
+def bits() -> Callable[[torch.Tensor], torch.Tensor]:
+    """The bits of a tensor as integers, so that -0.0 and 0.0 differ and NaN equals itself."""
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return lambda tensor: tensor.detach().clone().contiguous().view(integers[tensor.element_size()])
