@@ -20,6 +20,7 @@ from transformers import (
     LlamaConfig,
     OPTConfig,
     PhiConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -37,46 +38,36 @@ WORDS = (
 VOCABULARY = len(WORDS) + 5  # models often have more rows than their tokenizer has tokens
 SPECIAL = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 
-CONFIGS: dict[str, Callable[..., Any]] = {
-    "gptj": lambda **changes: GPTJConfig(
-        **{"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "rotary_dim": 4, "initializer_range": 0.3},
-        **SPECIAL,
-        **{"vocab_size": VOCABULARY, **changes},
+CONFIGS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
+    "gptj": (
+        GPTJConfig,
+        {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "rotary_dim": 4, "initializer_range": 0.3},
     ),
-    "llama": lambda **changes: LlamaConfig(
-        **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4},
-        **{"num_key_value_heads": 2, "max_position_embeddings": 64, "initializer_range": 0.3},
-        **SPECIAL,
-        **{"vocab_size": VOCABULARY, **changes},
+    "llama": (
+        LlamaConfig,
+        {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+        | {"num_key_value_heads": 2, "max_position_embeddings": 64, "initializer_range": 0.3},
     ),
-    "gpt2": lambda **changes: GPT2Config(
-        **{"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "initializer_range": 0.3},
-        **SPECIAL,
-        **{"vocab_size": VOCABULARY, **changes},
+    "gpt2": (GPT2Config, {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "initializer_range": 0.3}),
+    "opt": (
+        OPTConfig,
+        {"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "init_std": 0.3}
+        | {"word_embed_proj_dim": 32, "max_position_embeddings": 64},
     ),
-    "opt": lambda **changes: OPTConfig(
-        **{"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "init_std": 0.3},
-        **{"word_embed_proj_dim": 32, "max_position_embeddings": 64},
-        **SPECIAL,
-        **{"vocab_size": VOCABULARY, **changes},
+    "phi": (
+        PhiConfig,
+        {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+        | {"max_position_embeddings": 64, "initializer_range": 0.3},
     ),
-    "phi": lambda **changes: PhiConfig(
-        **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
-        **{"max_position_embeddings": 64, "initializer_range": 0.3},
-        **SPECIAL,
-        **{"vocab_size": VOCABULARY, **changes},
+    "roberta": (
+        RobertaConfig,
+        {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+        | {"max_position_embeddings": 66, "initializer_range": 0.3, "is_decoder": True},
     ),
-    "roberta": lambda **changes: RobertaConfig(
-        **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
-        **{"max_position_embeddings": 66, "initializer_range": 0.3, "is_decoder": True},
-        **SPECIAL,
-        **{"vocab_size": VOCABULARY, **changes},
-    ),
-    "gpt_neox": lambda **changes: GPTNeoXConfig(
-        **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
-        **{"max_position_embeddings": 64, "initializer_range": 0.3},
-        **SPECIAL,
-        **{"vocab_size": VOCABULARY, **changes},
+    "gpt_neox": (
+        GPTNeoXConfig,
+        {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+        | {"max_position_embeddings": 64, "initializer_range": 0.3},
     ),
 }
 
@@ -98,9 +89,10 @@ def build_model() -> BuildModel:
     def build(
         architecture: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any
     ) -> PreTrainedModel:
+        kind, shape = CONFIGS[architecture]
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = AutoModelForCausalLM.from_config(CONFIGS[architecture](**changes))
+            model = AutoModelForCausalLM.from_config(kind(**{"vocab_size": VOCABULARY, **SPECIAL, **shape, **changes}))
         model.requires_grad_(False)
         built: PreTrainedModel = model.to(dtype).eval()
         return built

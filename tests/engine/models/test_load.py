@@ -112,8 +112,19 @@ def test_the_tokenizer_is_the_one_beside_the_configuration(
     assert load_tokenizer(checkpoint(directory))(text)["input_ids"] == tokenizer(text)["input_ids"]
 
 
-def test_a_checkpoint_without_a_tokenizer_is_refused(directory: Path) -> None:
-    for file in directory.glob("tokenizer*"):
-        file.unlink()
-    with pytest.raises(RequestError, match=rf"^model\.path={directory} has no usable tokenizer"):
-        load_tokenizer(checkpoint(directory))
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "llama",
+        pytest.param(
+            "gptj",
+            marks=pytest.mark.xfail(strict=True, reason="transformers makes a tokenizer of an empty vocabulary"),
+        ),
+    ],
+)
+def test_a_checkpoint_without_a_tokenizer_is_refused(
+    architecture: str, build_model: Callable[..., PreTrainedModel], tmp_path: Path
+) -> None:
+    build_model(architecture).save_pretrained(tmp_path)
+    with pytest.raises(RequestError, match=rf"^model\.path={tmp_path} has no usable tokenizer"):
+        load_tokenizer(checkpoint(tmp_path))
