@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeAlias
+
+# Ray reads these when it is imported. Usage reports are the user's to allow; started by `uv run`, Ray would make every
+# worker resolve the environment again.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
@@ -19,14 +28,7 @@ from laser_sweep.sweep.executors.spec import ClusterSpec
 from laser_sweep.sweep.protocols import WorkUnit
 from laser_sweep.trial import Trial, TrialResult
 
-_CONNECTION_SECONDS = 60
 _POLL_SECONDS = 0.5
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Started by `uv run`, Ray would make every worker resolve the environment again.
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 ActorHandle: TypeAlias = Any
 
 
@@ -131,17 +133,16 @@ class RayExecutor:
             self._workers.append(self._new_worker())
 
     def _connect(self) -> None:
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
         if ray.is_initialized():
             return
         try:
-            ray.init(
-                address=self._cluster.address,
-                include_dashboard=False if self._cluster.address == "local" else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with _keeping_sigterm_handler():
+                ray.init(
+                    address=self._cluster.address,
+                    include_dashboard=False if self._cluster.address == "local" else None,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
         except (ConnectionError, ValueError, RuntimeError, GetTimeoutError) as error:
             raise RequestError(
                 f"cluster.address={self._cluster.address} cannot be joined: {_first_line(error)}; "
@@ -190,6 +191,15 @@ class RayExecutor:
         worker = self._new_worker()
         self._workers[self._workers.index(dead)] = worker
         return worker
+
+
+@contextmanager
+def _keeping_sigterm_handler() -> Iterator[None]:
+    """`ray.init` installs a handler that exits at once; a sweep's own lets the running trials end."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _first_line(error: BaseException) -> str:
