@@ -59,7 +59,7 @@ def hash_files(directory: Path, patterns: Sequence[str]) -> str:
     """16 hexadecimal characters of blake2b over names and bytes of the matching files, not over paths or times."""
     digest = hashlib.blake2b(digest_size=8)
     for file in sorted({file for pattern in patterns for file in directory.glob(pattern) if file.is_file()}):
-        digest.update(file.relative_to(directory).as_posix().encode() + b"\0")
+        digest.update(f"{file.relative_to(directory).as_posix()}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:
             while chunk := stream.read(1 << 24):
                 digest.update(chunk)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 
 from laser_sweep.errors import RequestError
-from laser_sweep.store.store import COMPACTED, ParquetStore
+from laser_sweep.store.store import ParquetStore
 
 
 def read_trials(root: str | Path) -> pd.DataFrame:
@@ -21,24 +22,35 @@ def read_trials(root: str | Path) -> pd.DataFrame:
 
 def read_predictions(root: str | Path, trial_key: str) -> pd.DataFrame:
     """One row for each example of a trial, in the order of the data set; empty where none are stored."""
-    return _read(root, "predictions", "", where="trial_key = ?", parameters=[trial_key])
+    return _read(root, "predictions", "order by file_row_number", "trial_key = ?", [trial_key])
 
 
 def _read(
-    root: str | Path, table: str, order: str, *, where: str = "true", parameters: list[str] | None = None
+    root: str | Path, table: str, order: str, where: str = "true", parameters: Sequence[str] = ()
 ) -> pd.DataFrame:
-    files = ParquetStore(root).readable_files(table)
-    if not files:
-        raise RequestError(f"store.path={root} holds no {table}; give the directory of a store, as printed by a sweep")
-    # While files are being compacted, a trial may stand in two of them. A file of its own is the newer one.
-    query = f"""
-        select * exclude (filename, file_row_number)
-        from read_parquet(?, union_by_name=true, filename=true, file_row_number=true)
-        where {where}
-        qualify filename = first_value(filename) over (
-            partition by trial_key order by starts_with(parse_filename(filename), '{COMPACTED}'), filename
-        )
-        {order}
-    """
-    with duckdb.connect() as connection:
-        return connection.execute(query, [[str(file) for file in files], *(parameters or [])]).df()
+    store = ParquetStore(root)
+
+    def read(files: Sequence[Path]) -> pd.DataFrame:
+        names = [str(file) for file in store.readable(files)]
+        if not names:
+            raise RequestError(
+                f"store.path={root} holds no {table}; give the directory of a store, as a sweep prints it"
+            )
+        # A trial may stand in several files: in one of its own, which counts, and in merged ones, of which the first.
+        query = f"""
+            select * exclude (filename, file_row_number)
+            from read_parquet(?, union_by_name=true, filename=true, file_row_number=true)
+            where {where}
+            qualify list_position(?, filename) = min(list_position(?, filename)) over (partition by trial_key)
+            {order}
+        """
+        with duckdb.connect() as connection:
+            try:
+                found = connection.sql(query, params=[names, *parameters, names, names])
+                frame: pd.DataFrame = found.to_arrow_table().to_pandas()
+            except duckdb.Error:
+                store.set_aside_damaged(files)  # raises FileNotFoundError where it found any, so that we start again
+                raise
+        return frame
+
+    return store.reading(table, read)

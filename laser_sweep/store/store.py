@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from laser_sweep.store.schema import PREDICTIONS, SCHEMA_VERSION, TRIALS
 from laser_sweep.trial import Trial, TrialResult
 
 COMPACTED = "compacted-"
+_READ_ATTEMPTS = 100
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -39,13 +42,14 @@ class ParquetStore:
 
     def check_writable(self) -> None:
         """Raises RequestError where results could not be written. Leaves nothing behind."""
-        existing = next(path for path in (self.trials, *self.trials.parents) if path.exists())
-        if not existing.is_dir():
-            raise RequestError(f"store.path={self.root} cannot be a directory: {existing} is a file")
-        probe = existing / f".write-test-{uuid.uuid4().hex}"
         try:
-            probe.touch()
-            probe.unlink()
+            for directory in (self.trials, self.predictions):
+                existing = next(path for path in (directory, *directory.parents) if path.exists())
+                if not existing.is_dir():
+                    raise RequestError(f"store.path={self.root} cannot be a directory: {existing} is a file")
+                probe = existing / f".write-test-{uuid.uuid4().hex}"
+                probe.touch()
+                probe.unlink()
         except OSError as error:
             raise RequestError(
                 f"store.path={self.root} cannot be written ({error.strerror}); give a writable directory"
@@ -62,97 +66,125 @@ class ParquetStore:
     def find(self, trials: Iterable[Trial]) -> dict[str, TrialResult]:
         """The stored results of these trials by key; trials that are not stored are left out."""
         wanted = {trial.key: trial for trial in trials}
-        found: dict[str, TrialResult] = {}
-        for file in self._files(self.trials):
-            # A file named by a key that is not wanted need not be opened.
-            if file.stem in wanted or file.name.startswith(COMPACTED):
-                for row in self._rows(file):
-                    if row["trial_key"] in wanted:
-                        found.setdefault(row["trial_key"], from_row(row, wanted[row["trial_key"]]))
-        return found
+
+        def read(files: Sequence[Path]) -> dict[str, TrialResult]:
+            found: dict[str, TrialResult] = {}
+            for file in files:
+                # A file named by a key that is not wanted need not be opened.
+                if file.stem in wanted or file.name.startswith(COMPACTED):
+                    table = self._table(file)
+                    for row in [] if table is None else table.to_pylist():
+                        if row["trial_key"] in wanted:
+                            found.setdefault(row["trial_key"], from_row(row, wanted[row["trial_key"]]))
+            return found
+
+        return self.reading("trials", read)
 
     def correct(self, key: str) -> npt.NDArray[np.bool_] | None:
         """Which examples a stored trial got right (examples,), None where its predictions are not stored."""
-        single = self.predictions / f"{key}.parquet"
-        files = (
-            [single] if single.exists() else [f for f in self._files(self.predictions) if f.name.startswith(COMPACTED)]
-        )
-        for file in files:
-            table = pq.read_table(file, columns=["correct"], filters=[("trial_key", "==", key)], partitioning=None)
-            if table.num_rows:
-                return np.asarray(table["correct"].to_numpy(zero_copy_only=False), dtype=np.bool_)
-        return None
 
-    def readable_files(self, table: str) -> list[Path]:
-        """The files of `trials` or `predictions` that this version can read; damaged ones are set aside."""
-        return [file for file in self._files(self.root / table) if self._readable(file)]
+        def read(files: Sequence[Path]) -> npt.NDArray[np.bool_] | None:
+            for file in files:
+                if file.stem == key or file.name.startswith(COMPACTED):
+                    table = self._table(file, columns=["correct"], filters=[("trial_key", "==", key)])
+                    if table is not None and table.num_rows:
+                        return np.asarray(table["correct"].to_numpy(zero_copy_only=False), dtype=np.bool_)
+            return None
+
+        return self.reading("predictions", read)
+
+    def reading(self, table: str, read: Callable[[Sequence[Path]], T]) -> T:
+        """What `read` makes of the files of `trials` or `predictions`, those that win over others first.
+
+        A file that another process merges into a larger one meanwhile makes `read` raise FileNotFoundError, and it
+        starts again with the files that are there then.
+        """
+        for _ in range(_READ_ATTEMPTS - 1):
+            try:
+                return read(self._files(self.root / table))
+            except FileNotFoundError:
+                continue
+        return read(self._files(self.root / table))
+
+    def readable(self, files: Iterable[Path]) -> list[Path]:
+        """Those files that this version can read; damaged ones are set aside."""
+        return [file for file in files if self._readable(file)]
+
+    def set_aside_damaged(self, files: Iterable[Path]) -> None:
+        """Reads every file whole; raises FileNotFoundError where one was damaged and set aside, or is gone."""
+        damaged = [file for file in files if self._table(file) is None and not file.exists()]
+        if damaged:
+            raise FileNotFoundError(str(damaged[0]))
 
     def compact(self) -> int:
         """Merges the small files of both tables, and says how many trials were merged.
 
-        The merged file appears before the small ones go; a reader that meets both counts each key once (`find`, and the
-        views of `laser_sweep.store.reader`).
+        The merged file appears before the small ones go; a reader that meets both counts each key once. A trial that is
+        stored again meanwhile keeps its new file. Raises RequestError where there is no store.
         """
+        if not self.trials.is_dir():
+            raise RequestError(f"store.path={self.root} is not a store; give a directory that a sweep wrote")
         self._compact(self.predictions, PREDICTIONS)
         return self._compact(self.trials, TRIALS)
 
     def _compact(self, directory: Path, schema: pa.Schema) -> int:
-        files = [file for file in self._files(directory) if self._readable(file)]
+        files = [(file, file.stat()) for file in self.readable(self._files(directory))]
         if len(files) < 2:
             return 0
-        small = [file for file in files if not file.name.startswith(COMPACTED)]
-        # Rewritten single files come first, so that they win over what an older compaction holds for the same key.
-        tables = [
-            pq.read_table(file, schema=schema, partitioning=None) for file in [*small, *(set(files) - set(small))]
-        ]
         keys: set[str] = set()
         kept = []
-        for table in tables:
-            fresh = set(table["trial_key"].to_pylist()) - keys
-            mask = pa.array([key in fresh for key in table["trial_key"].to_pylist()], type=pa.bool_())
-            kept.append(table.filter(mask))
-            keys |= fresh
-        _write_atomically(pa.concat_tables(kept), directory / f"{COMPACTED}{uuid.uuid4().hex[:16]}.parquet")
-        for file in files:
-            file.unlink(missing_ok=True)
+        for file, _ in files:
+            table = pq.read_table(file, schema=schema, partitioning=None)
+            found = table["trial_key"].to_pylist()
+            kept.append(table.filter(pa.array([key not in keys for key in found], type=pa.bool_())))
+            keys |= set(found)
+        _write_atomically(pa.concat_tables(kept), directory / f"{COMPACTED}{time.time_ns():020d}.parquet")
+        for file, stat in files:
+            with suppress(FileNotFoundError):
+                now = file.stat()
+                if (now.st_ino, now.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns):
+                    file.unlink()
         return len(keys)
 
     def _files(self, directory: Path) -> Sequence[Path]:
-        return sorted(file for file in directory.glob("*.parquet") if not file.name.startswith("."))
+        """The files of a table in the order in which they count: a trial's own file, then merged ones, newest first."""
+        files = sorted(file for file in directory.glob("*.parquet") if not file.name.startswith("."))
+        merged = [file for file in files if file.name.startswith(COMPACTED)]
+        return [*(file for file in files if file not in set(merged)), *reversed(merged)]
 
     def _readable(self, file: Path) -> bool:
-        try:
-            version = int((pq.read_schema(file).metadata or {}).get(b"laser_sweep_schema", b"0"))
-        except FileNotFoundError:
-            return False  # compacted away by another process
-        except (pa.ArrowException, OSError) as error:
-            self._set_aside(file, str(error).splitlines()[0])
-            return False
-        if not 0 < version <= SCHEMA_VERSION:
+        with self._setting_aside(file):
+            version = (pq.read_schema(file).metadata or {}).get(b"laser_sweep_schema", b"0")
+            if version.isdigit() and 0 < int(version) <= SCHEMA_VERSION:
+                return True
             _log.warning("%s was not written by this version of laser_sweep and is left out", file)
-            return False
-        return True
+        return False
 
-    def _rows(self, file: Path) -> list[dict[str, Any]]:
-        if not self._readable(file):
-            return []
+    def _table(self, file: Path, **options: Any) -> pa.Table | None:
+        """The rows of a file, None where it is not one of ours or damaged."""
+        if self._readable(file):
+            with self._setting_aside(file):
+                return pq.read_table(file, partitioning=None, **options)
+        return None
+
+    @contextmanager
+    def _setting_aside(self, file: Path) -> Iterator[None]:
+        """Sets a file aside where the body finds that what is in it is damaged."""
         try:
-            rows: list[dict[str, Any]] = pq.read_table(file, partitioning=None).to_pylist()
-        except FileNotFoundError:
-            return []
+            yield
         except (pa.ArrowException, OSError) as error:
-            self._set_aside(file, str(error).splitlines()[0])
-            return []
-        return rows
+            # With an error number it is the system that failed, not the file: it may be gone, or there in a moment.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            self._set_aside(file, error)
 
-    def _set_aside(self, file: Path, reason: str) -> None:
+    def _set_aside(self, file: Path, error: Exception) -> None:
         """Renames a damaged file so that no reader of the directory trips over it; its trial runs again."""
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         target = file.with_suffix(".parquet.damaged")
         _log.warning("%s cannot be read (%s); set aside as %s", file, reason, target.name)
-        try:
+        with suppress(OSError):  # a read-only store: the file is only left out
             file.rename(target)
-        except OSError:
-            return  # a read-only store: it is only left out
 
 
 def _write_atomically(table: pa.Table, target: Path) -> None:

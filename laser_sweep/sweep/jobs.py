@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from laser_sweep.engine.models.checkpoint import Checkpoint, find_checkpoint
+from laser_sweep.engine.models.checkpoint import Checkpoint, fetch_weights, find_checkpoint
 from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.engine.tasks.example import Task
 from laser_sweep.engine.tasks.registry import load_task
@@ -112,6 +112,8 @@ class _JobBuilder:
         if question.model not in self._checkpoints:
             self._checkpoints[question.model] = find_checkpoint(question.model)
         checkpoint = self._checkpoints[question.model]
+        if not checkpoint.identity.repo:
+            fetch_weights(checkpoint)  # nothing to download: this only says at once that there are none
         if checkpoint.num_layers is not None:
             check_layers(question.axes, checkpoint.num_layers, question.model.name)
         if question.dataset not in self._tasks:

@@ -28,13 +28,11 @@ from transformers import (
 
 from laser_sweep.engine.tasks.example import Example, Task
 
-WORDS = (
-    "[unknown]",
-    "true",
-    "false",
-    *"amber apple arrow basket beacon birch bridge candle canyon carpet castle cedar cherry circle cloud".split(),
-    *"copper coral cotton crystal desert dragon eagle ember falcon feather fern forest garden glacier".split(),
-)
+TEXT = """
+amber apple arrow basket beacon birch bridge candle canyon carpet castle cedar cherry circle cloud copper coral cotton
+crystal desert dragon eagle ember falcon feather fern forest garden glacier
+"""
+WORDS = ("[unknown]", "true", "false", *TEXT.split())
 VOCABULARY = len(WORDS) + 5  # models often have more rows than their tokenizer has tokens
 SPECIAL = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 

@@ -81,7 +81,6 @@ def test_a_file_that_several_patterns_match_counts_once(directory: Path) -> None
     assert hub.hash_files(directory, ("*.json", "config.*")) == hub.hash_files(directory, ("*.json",))
 
 
-@pytest.mark.xfail(strict=True, reason="where one file ends and the next begins is not part of the hash")
 def test_the_revision_tells_one_file_from_the_same_bytes_in_two(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
@@ -103,9 +102,7 @@ def test_a_file_in_place_of_a_directory_is_reported(directory: Path) -> None:
         hub.locate(str(directory / "config.json"), override="model.path", patterns=PATTERNS)
 
 
-def test_a_name_is_local_where_it_exists_or_can_be_no_hub_id(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_is_local_where_it_exists_or_can_be_no_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert hub.local_path("owner/name") is None

@@ -17,6 +17,10 @@ from laser_sweep.trial import Edit, Matrix
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _CHECKSUM_ROWS = 512
+# Odd 64-bit constants, as signed integers: the golden ratio's, and those of MurmurHash3's finaliser.
+_PLACE = 0x9E3779B97F4A7C15 - (1 << 64)
+_MULTIPLIERS = (0xFF51AFD7ED558CCD - (1 << 64), 0xC4CEB9FE1A85EC53 - (1 << 64))
+_LOW_BITS = (1 << 31) - 1  # what a logical shift by 33 leaves; torch shifts signs in
 
 
 class RestoreError(RuntimeError):
@@ -100,15 +104,19 @@ class Editor:
 
 
 def checksum(weight: torch.Tensor) -> int:
-    """A number over the bits of a matrix that changes when any entry changes or any two differing entries swap.
+    """A 64-bit number over the bits of a matrix and their places: another matrix has it with a chance of about 2^-64.
 
-    The sum, modulo 2^64, of every entry's bits times an odd number that belongs to its position.
+    The sum, modulo 2^64, of a mix of every entry's bits with its place (the finaliser of MurmurHash3).
     """
     total = 0
     position = 0
     for rows in weight.split(_CHECKSUM_ROWS):
         bits = rows.contiguous().view(_INTEGERS[weight.element_size()]).flatten().to(torch.int64)
-        places = torch.arange(position, position + bits.numel(), device=bits.device)
-        total += int((bits * (2 * places + 1)).sum())
+        mixed = bits + torch.arange(position, position + bits.numel(), device=bits.device) * _PLACE
+        for multiplier in _MULTIPLIERS:
+            mixed ^= (mixed >> 33) & _LOW_BITS
+            mixed *= multiplier
+        mixed ^= (mixed >> 33) & _LOW_BITS
+        total += int(mixed.sum())
         position += bits.numel()
     return total % (1 << 64)

@@ -37,8 +37,10 @@ def prune(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> torch.Tensor:
     """Magnitude pruning: the entries up to the (1 - rho) quantile of |w| become zero, that one included.
 
     This is what the published code calls dropout: the threshold is the entry at index int((1 - rho) * size) of |w| in
-    ascending order.
+    ascending order. At rho = 1 everything is kept.
     """
+    if edit.rho == 1:
+        return weight
     magnitudes = weight.float().abs()
     index = min(int((1 - edit.rho) * magnitudes.numel()), magnitudes.numel() - 1)
     threshold = magnitudes.flatten().sort().values[index]

@@ -13,7 +13,7 @@ from laser_sweep.errors import RequestError
 from laser_sweep.trial import ModelId
 
 SETTINGS = ("*.json", "*.txt", "tokenizer.model", "*.jinja")
-WEIGHTS = ("*.safetensors",)
+WEIGHTS = ("model*.safetensors",)
 _LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
 
@@ -49,15 +49,16 @@ def find_checkpoint(spec: ModelSpec) -> Checkpoint:
 
 def fetch_weights(checkpoint: Checkpoint) -> Path:
     """The directory with the weights, on the machine that calls; downloads them if this machine has none."""
-    identity = checkpoint.identity
-    if not identity.repo:
-        return checkpoint.directory
-    located = hub.locate(
-        identity.repo, override="model.path", revision=identity.revision, patterns=(*SETTINGS, *WEIGHTS)
-    )
-    if not any(located.directory.glob("*.safetensors")):
-        raise RequestError(f"model.path={identity.repo} has no safetensors weights, and pickled ones are not read")
-    return located.directory
+    directory, identity = checkpoint.directory, checkpoint.identity
+    if identity.repo:
+        directory = hub.locate(
+            identity.repo, override="model.path", revision=identity.revision, patterns=(*SETTINGS, *WEIGHTS)
+        ).directory
+    if not any(directory.glob(WEIGHTS[0])):
+        raise RequestError(
+            f"model.path={checkpoint.spec.path} has no safetensors weights ({WEIGHTS[0]}); pickled ones are not read"
+        )
+    return directory
 
 
 def _read_config(directory: Path, spec: ModelSpec) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from laser_sweep.engine.tasks.example import Example
-from laser_sweep.engine.tasks.source import read_rows
+from laser_sweep.engine.tasks.source import read_rows, text_of
 from laser_sweep.engine.tasks.spec import DatasetSpec
-from laser_sweep.errors import RequestError
+from laser_sweep.errors import RequestError, listing
 
 CHOICES = ("true", "false")
-_GOLD = {0: "false", 1: "true", "REFUTES": "false", "SUPPORTS": "true"}
+_GOLD = {"0": "false", "1": "true", "REFUTES": "false", "SUPPORTS": "true"}
 
 
 def examples(spec: DatasetSpec) -> Iterator[Example]:
@@ -22,9 +22,10 @@ def examples(spec: DatasetSpec) -> Iterator[Example]:
     """
     labels: dict[str, set[str]] = {}
     for number, row in enumerate(read_rows(spec, columns=("claim", "label"))):
-        if row["label"] not in _GOLD:
-            raise RequestError(f"dataset={spec.name} row {number}: label {row['label']!r} is none of {tuple(_GOLD)}")
-        labels.setdefault(str(row["claim"]), set()).add(_GOLD[row["label"]])
+        label = text_of(row, "label", number)
+        if label not in _GOLD:
+            raise RequestError(f"dataset={spec.name} row {number}: label {label!r} is none of {listing(_GOLD)}")
+        labels.setdefault(text_of(row, "claim", number), set()).add(_GOLD[label])
     agreed = ((claim, *golds) for claim, golds in labels.items() if len(golds) == 1)
     for index, (claim, gold) in enumerate(agreed):
         yield Example(id=str(index), prompt=prompt(claim), gold=gold, choices=CHOICES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from laser_sweep.engine.tasks.example import Example
-from laser_sweep.engine.tasks.source import read_rows
+from laser_sweep.engine.tasks.source import read_rows, text_of
 from laser_sweep.engine.tasks.spec import DatasetSpec
 
 
@@ -16,8 +16,8 @@ def examples(spec: DatasetSpec) -> Iterator[Example]:
         group = row.get("group")
         yield Example(
             id=str(index),
-            prompt=str(row["prompt"]),
-            gold=str(row["answer"]),
+            prompt=text_of(row, "prompt", index),
+            gold=text_of(row, "answer", index),
             group=None if group is None else str(group),
             frequency=None if frequency is None else float(frequency),
         )

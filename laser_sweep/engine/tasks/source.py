@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from laser_sweep.engine import hub
 from laser_sweep.engine.tasks.spec import DatasetSpec, HubSource
 from laser_sweep.errors import RequestError, listing
 
 Row: TypeAlias = Mapping[str, Any]
-_READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
+
+
+class Sized(Protocol):
+    """Rows that can be counted."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Row]: ...
 
 
 def read_rows(spec: DatasetSpec, columns: Sequence[str]) -> Iterable[Row]:
@@ -43,28 +51,82 @@ def _hub_files(source: HubSource) -> list[Path]:
 
 
 def _load(files: Sequence[Path], origin: str, columns: Sequence[str]) -> Iterable[Row]:
-    import datasets
-    from datasets.exceptions import DatasetGenerationError
-
     suffix = files[0].suffix
     if suffix not in _READERS:
         raise RequestError(f"{origin} ends in {suffix or 'nothing'}; read are {listing(_READERS)}")
+    if all(file.stat().st_size == 0 for file in files):
+        raise RequestError(f"{origin} has no rows")
+    try:
+        rows, names = _READERS[suffix](files)
+    except (ValueError, OSError, csv.Error) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise RequestError(f"{origin} cannot be read as {suffix}: {reason}") from None
+    if len(rows) == 0:
+        raise RequestError(f"{origin} has no rows")
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise RequestError(
+            f"{origin} lacks the column {listing(missing)}; it has {listing(names)}, "
+            f"and the task reads {listing(columns)}"
+        )
+    return rows
+
+
+def text_of(row: Row, column: str, number: int) -> str:
+    """What stands in a column, as text. Raises RequestError, naming the row, where nothing stands there."""
+    if row.get(column) is None or not str(row[column]).strip():
+        raise RequestError(f"row {number} of the data set has no {column}")
+    return str(row[column])
+
+
+def _read_parquet(files: Sequence[Path]) -> tuple[Sized, Sequence[str]]:
+    import datasets
+    from datasets.exceptions import DatasetGenerationError
+
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
-        rows = datasets.load_dataset(_READERS[suffix], data_files=[str(file) for file in files], split="train")
-    except (DatasetGenerationError, ValueError, OSError) as error:
-        if all(file.stat().st_size == 0 for file in files):
-            raise RequestError(f"{origin} has no rows") from None
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise RequestError(f"{origin} cannot be read as {suffix}: {reason}") from None
-    missing = [column for column in columns if column not in rows.column_names]
-    if missing:
-        raise RequestError(
-            f"{origin} lacks the column {listing(missing)}; it has {listing(rows.column_names)}, "
-            f"and the task reads {listing(columns)}"
-        )
-    if len(rows) == 0:
-        raise RequestError(f"{origin} has no rows")
-    result: Iterable[Row] = rows
-    return result
+        rows = datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train")
+    except DatasetGenerationError as error:
+        raise ValueError(str(error.__cause__ or error)) from None
+    return rows, rows.column_names
+
+
+# Texts are read with the standard library: readers of tables guess types, and make dates, numbers and missing values of
+# answers that look like them.
+
+
+def _read_lines(files: Sequence[Path]) -> tuple[Sized, Sequence[str]]:
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return _objects([json.loads(line) for line in lines if line.strip()])
+
+
+def _read_json(files: Sequence[Path]) -> tuple[Sized, Sequence[str]]:
+    rows: list[Any] = []
+    for file in files:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(values, list):
+            raise ValueError("it is not a list of objects")
+        rows += values
+    return _objects(rows)
+
+
+def _objects(values: list[Any]) -> tuple[Sized, Sequence[str]]:
+    for number, value in enumerate(values):
+        if not isinstance(value, dict):
+            raise ValueError(f"row {number} is not an object")
+    return values, list(dict.fromkeys(name for value in values for name in value))
+
+
+def _read_csv(files: Sequence[Path]) -> tuple[Sized, Sequence[str]]:
+    rows: list[Row] = []
+    names: dict[str, None] = {}
+    for file in files:
+        with file.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            rows += [{name: value or None for name, value in row.items()} for row in reader]
+            names |= dict.fromkeys(reader.fieldnames or ())
+    return rows, list(names)
+
+
+_READERS = {".parquet": _read_parquet, ".jsonl": _read_lines, ".json": _read_json, ".csv": _read_csv}

@@ -28,39 +28,39 @@ def encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_
     makes it so (GPT-J, Llama). Raises RequestError for a prompt that is empty or longer than `max_tokens`, and for an
     answer that is not exactly one token.
     """
-    prompts = [list(ids) for ids in tokenizer([example.prompt for example in examples])["input_ids"]]
-    answers = _AnswerTokens(tokenizer)
-    encoded = []
-    for example, input_ids in zip(examples, prompts, strict=True):
-        if not input_ids or not example.prompt.strip():
+    prompts = _ids(tokenizer, [example.prompt for example in examples])
+    for example, prompt in zip(examples, prompts, strict=True):
+        if not prompt or not example.prompt.strip():
             raise RequestError(f"example {example.id}: the prompt is empty")
-        if max_tokens is not None and len(input_ids) > max_tokens:
-            raise RequestError(f"example {example.id}: {len(input_ids)} tokens, but the model reads {max_tokens}")
-        choice_ids = tuple(answers.id_of(choice, example, input_ids) for choice in example.choices)
-        if choice_ids and example.gold not in example.choices:
+        if max_tokens is not None and len(prompt) > max_tokens:
+            raise RequestError(f"example {example.id}: {len(prompt)} tokens, but the model reads {max_tokens}")
+        if example.choices and example.gold not in example.choices:
             raise RequestError(f"example {example.id}: answer {example.gold!r} is none of {example.choices}")
-        encoded.append(Encoded(example, tuple(input_ids), answers.id_of(example.gold, example, input_ids), choice_ids))
+    answers = [example.choices or (example.gold,) for example in examples]
+    continued = [
+        f"{example.prompt} {text.strip()}" for example, texts in zip(examples, answers, strict=True) for text in texts
+    ]
+    joint = iter(_ids(tokenizer, continued))
+    encoded = []
+    for example, prompt, texts in zip(examples, prompts, answers, strict=True):
+        tokens = {text: _answer_token(text, example, prompt, next(joint), tokenizer) for text in texts}
+        choice_ids = tuple(tokens[choice] for choice in example.choices)
+        encoded.append(Encoded(example, tuple(prompt), tokens[example.gold], choice_ids))
     return encoded
 
 
-class _AnswerTokens:
-    """The token of an answer text, found once for each text."""
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    return [list(ids) for ids in tokenizer(texts)["input_ids"]]
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
-        self._ids: dict[str, int] = {}
 
-    def id_of(self, answer: str, example: Example, prompt_ids: list[int]) -> int:
-        if answer not in self._ids:
-            joint = list(self._tokenizer(f"{example.prompt} {answer.strip()}")["input_ids"])
-            # Masked models end a text with a special token, which the joint text has too.
-            length = len(prompt_ids)
-            continuation = joint[length:] if joint[:length] == prompt_ids else []
-            if len(continuation) != 1 or continuation[0] == self._tokenizer.unk_token_id:
-                tokens = self._tokenizer.convert_ids_to_tokens(joint[-4:])
-                raise RequestError(
-                    f"example {example.id}: answer {answer!r} must be one token after the prompt; "
-                    f"the text ends in {tokens}"
-                )
-            self._ids[answer] = continuation[0]
-        return self._ids[answer]
+def _answer_token(
+    answer: str, example: Example, prompt: list[int], joint: list[int], tokenizer: PreTrainedTokenizerBase
+) -> int:
+    """The one token that prompt and answer together have more than the prompt."""
+    token = joint[-1]
+    if joint[:-1] != prompt or token == tokenizer.unk_token_id or not answer.strip():
+        raise RequestError(
+            f"example {example.id}: answer {answer!r} must be one token after the prompt; "
+            f"the text ends in {tokenizer.convert_ids_to_tokens(joint[-4:])}"
+        )
+    return token

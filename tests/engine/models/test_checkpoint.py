@@ -28,7 +28,9 @@ def write_config(directory: Path, **config: Any) -> Path:
     return directory
 
 
-@pytest.mark.parametrize(("architecture", "layers"), [("gptj", 3), ("llama", 3), ("gpt2", 3), ("opt", 2), ("roberta", 2)])
+@pytest.mark.parametrize(
+    ("architecture", "layers"), [("gptj", 3), ("llama", 3), ("gpt2", 3), ("opt", 2), ("roberta", 2)]
+)
 def test_the_layer_count_is_read_from_what_transformers_saves(
     architecture: str, layers: int, build_model: Callable[..., PreTrainedModel], tmp_path: Path
 ) -> None:
@@ -122,7 +124,6 @@ def test_a_model_of_the_hub_with_pickled_weights_alone_is_refused(cached_model: 
         fetch_weights(find_checkpoint(spec("owner/tiny")))
 
 
-@pytest.mark.xfail(strict=True, reason="only hub models are looked at; a local one fails in every trial")
 def test_a_local_model_with_pickled_weights_alone_is_refused(tmp_path: Path) -> None:
     write_config(tmp_path, n_layer=2)
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")

@@ -129,6 +129,20 @@ def test_the_skeleton_has_the_shapes_of_the_model_and_no_weights(
     assert {m: planned.shape(m) for m in planned.weights} == {m: real.shape(m) for m in real.weights}
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_the_blocks_are_the_longest_list_whatever_other_lists_there_are(first: bool, build_model: BuildModel) -> None:
+    model = build_model("gptj")
+    other = nn.ModuleList(nn.ModuleDict({"fc_in": nn.Linear(4, 4)}) for _ in range(2))
+    modules = dict(model.named_children())
+    for name in modules:
+        delattr(model, name)
+    for name, module in ({"other": other} | modules if first else modules | {"other": other}).items():
+        model.add_module(name, module)
+    layout = find_layout(model)
+    assert layout.num_layers == 3
+    assert layout.shape(Matrix("fc_in", 0)) == (128, 32)
+
+
 def test_a_model_without_blocks_is_refused(build_model: BuildModel) -> None:
     with pytest.raises(RequestError, match="LlamaForCausalLM has no list of blocks"):
         find_layout(build_model("llama", num_hidden_layers=0))

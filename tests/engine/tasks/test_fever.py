@@ -32,7 +32,10 @@ def claims(*pairs: tuple[str, Any]) -> list[dict[str, Any]]:
         ("Rome is a city.", "Consider the following claim: Rome is a city. Is this claim true or false. The claim is"),
         ("Is Rome a city?", "Consider the following claim: Is Rome a city? Is this claim true or false. The claim is"),
         ("Rome!", "Consider the following claim: Rome!. Is this claim true or false. The claim is"),
-        ("  Rome is a city. \n", "Consider the following claim: Rome is a city. Is this claim true or false. The claim is"),
+        (
+            "  Rome is a city. \n",
+            "Consider the following claim: Rome is a city. Is this claim true or false. The claim is",
+        ),
     ],
 )
 def test_a_claim_is_asked_in_the_published_words(claim: str, asked: str) -> None:
@@ -76,7 +79,7 @@ def test_a_claim_with_two_labels_is_left_out(write_rows: WriteRows) -> None:
     assert [(e.id, e.prompt) for e in found] == [("0", prompt("A")), ("1", prompt("C")), ("2", prompt("D"))]
 
 
-@pytest.mark.parametrize("label", ["NOT ENOUGH INFO", "true", "1"])
+@pytest.mark.parametrize("label", ["NOT ENOUGH INFO", "true", "01"])
 def test_a_label_that_is_neither_is_reported_with_its_row(label: str, write_rows: WriteRows) -> None:
     rows = claims(("A", "SUPPORTS"), ("B", "REFUTES"), ("C", label))
     with pytest.raises(RequestError, match=rf"^dataset=fever row 2: label '{label}' is none of .*REFUTES.*SUPPORTS"):
@@ -85,7 +88,7 @@ def test_a_label_that_is_neither_is_reported_with_its_row(label: str, write_rows
 
 @pytest.mark.parametrize("label", [2, -1])
 def test_a_number_that_is_no_label_is_reported_with_its_row(label: int, write_rows: WriteRows) -> None:
-    with pytest.raises(RequestError, match=rf"^dataset=fever row 1: label {label} is none of"):
+    with pytest.raises(RequestError, match=rf"^dataset=fever row 1: label '{label}' is none of"):
         read(write_rows("fever.parquet", claims(("A", 1), ("B", label))))
 
 

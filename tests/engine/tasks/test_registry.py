@@ -23,20 +23,24 @@ def test_a_task_is_read_by_the_name_of_its_kind(write_rows: WriteRows) -> None:
 
 
 def test_a_task_that_does_not_exist_is_reported_beside_those_that_do() -> None:
-    with pytest.raises(RequestError, match=r"^dataset\.task=fevers does not exist; choose one of fever, prompt_answer$"):
+    with pytest.raises(
+        RequestError, match=r"^dataset\.task=fevers does not exist; choose one of fever, prompt_answer$"
+    ):
         load_task(DatasetSpec(name="mine", task="fevers", path="facts.csv"))
 
 
 def test_a_data_set_too_small_to_have_a_val_split_is_reported(write_rows: WriteRows) -> None:
     rows = [{"prompt": f"p{i}", "answer": "a"} for i in range(4)]
-    with pytest.raises(RequestError, match="^dataset=mine has 4 examples; val is a fifth, so it takes 5 or more"):
+    with pytest.raises(RequestError, match=r"^dataset=mine has 4 examples; val is a fifth, so it takes 5 or more"):
         load_task(DatasetSpec(name="mine", task="prompt_answer", path=str(write_rows("facts.parquet", rows))))
 
 
 def test_the_same_rows_in_another_format_are_the_same_task(write_rows: WriteRows) -> None:
     rows = [{"prompt": f"p{i}", "answer": "a"} for i in range(6)]
     revisions = {
-        load_task(DatasetSpec(name=suffix, task="prompt_answer", path=str(write_rows(f"facts.{suffix}", rows)))).revision
+        load_task(
+            DatasetSpec(name=suffix, task="prompt_answer", path=str(write_rows(f"facts.{suffix}", rows)))
+        ).revision
         for suffix in ("csv", "jsonl", "parquet")
     }
     assert len(revisions) == 1

@@ -86,7 +86,9 @@ def test_examples_stay_in_order_and_keep_their_prompts(any_tokenizer: PreTrained
     assert encoded[0].choice_ids == ()
 
 
-def refused(examples: list[Example], tokenizer: PreTrainedTokenizerFast, message: str, limit: int | None = None) -> None:
+def refused(
+    examples: list[Example], tokenizer: PreTrainedTokenizerFast, message: str, limit: int | None = None
+) -> None:
     with pytest.raises(RequestError, match="^" + re.escape(message)) as caught:
         encode(examples, tokenizer, limit)
     assert "\n" not in str(caught.value)
@@ -94,7 +96,9 @@ def refused(examples: list[Example], tokenizer: PreTrainedTokenizerFast, message
 
 def test_an_answer_of_several_tokens_is_refused(any_tokenizer: PreTrainedTokenizerFast) -> None:
     refused(
-        [question(gold="Romeo")], any_tokenizer, "example 41: answer 'Romeo' must be one token after the prompt; the text"
+        [question(gold="Romeo")],
+        any_tokenizer,
+        "example 41: answer 'Romeo' must be one token after the prompt; the text",
     )
     refused([question(gold="true or false")], any_tokenizer, "example 41: answer 'true or false' must be one token")
 
@@ -112,7 +116,8 @@ def test_an_answer_that_the_tokenizer_does_not_know_is_refused(tokenizer: PreTra
     refused(
         [question("amber apple", "zebra")],
         tokenizer,
-        "example 41: answer 'zebra' must be one token after the prompt; the text ends in ['amber', 'apple', '[unknown]']",
+        "example 41: answer 'zebra' must be one token after the prompt; "
+        "the text ends in ['amber', 'apple', '[unknown]']",
     )
 
 
@@ -134,14 +139,31 @@ def test_an_answer_that_is_no_choice_is_refused(any_tokenizer: PreTrainedTokeniz
     )
 
 
-def test_an_answer_is_what_follows_its_own_prompt() -> None:
-    """A tokenizer without word boundaries, as SentencePiece BPE: two spaces in a row are one token."""
+@pytest.fixture(scope="module")
+def boundless() -> PreTrainedTokenizerFast:
+    """Without word boundaries, as SentencePiece BPE merges: two spaces in a row are one token."""
     vocabulary = {"<unk>": 0, "▁": 1, "a": 2, "▁▁": 3, "y": 4, "▁y": 5}
     tokenizer = Tokenizer(models.BPE(vocabulary, [("▁", "▁"), ("▁", "y")], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=False, prepend_scheme="never")
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
-    assert encode([question("a", "y")], fast, None)[0].gold_id == vocabulary["▁y"]
-    with pytest.raises(RequestError, match="one token after the prompt"):
-        encode([question("a ", "y")], fast, None)
-    with pytest.raises(RequestError, match="one token after the prompt"):
-        encode([question("a", "y"), question("a ", "y")], fast, None)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
+def test_an_answer_that_merges_with_its_prompt_is_refused(boundless: PreTrainedTokenizerFast) -> None:
+    assert encode([question("a", "y")], boundless, None)[0].gold_id == boundless.get_vocab()["▁y"]
+    refused([question("a ", "y")], boundless, "example 41: answer 'y' must be one token after the prompt")
+
+
+def test_an_answer_that_merges_with_a_later_prompt_is_refused(boundless: PreTrainedTokenizerFast) -> None:
+    refused([question("a", "y"), question("a ", "y", id="42")], boundless, "example 42: answer 'y' must be one token")
+
+
+def test_a_tokenizer_that_ends_every_text_with_a_token_of_its_own_is_refused(
+    metaspace: PreTrainedTokenizerFast,
+) -> None:
+    ending = Tokenizer.from_str(metaspace.backend_tokenizer.to_str())
+    ending.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[(token, ending.token_to_id(token)) for token in ("<s>", "</s>")]
+    )
+    refused(
+        [question()], PreTrainedTokenizerFast(tokenizer_object=ending), "example 41: answer 'true' must be one token"
+    )

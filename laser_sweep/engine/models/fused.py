@@ -1,0 +1,57 @@
+"""Which rows of a fused linear map belong to which role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig
+
+FUSED = ("c_attn", "qkv_proj", "query_key_value", "gate_up_proj")
+"""How fused maps end their names."""
+
+
+def fused_rows(
+    name: str, owner: nn.Module, outputs: int, config: PreTrainedConfig
+) -> Mapping[str, torch.Tensor] | None:
+    """The rows of each role in a fused map with `outputs` rows, None where the map is not known to be fused.
+
+    `name` is the last part of its name, `owner` the module that applies it.
+    """
+    places = torch.arange(outputs)
+    if name == "gate_up_proj":
+        gate, up = places.chunk(2)
+        return {"fc_in": gate, "fc_up": up}
+    if name == "c_attn":
+        query, key, value = places.chunk(3)
+    elif name == "qkv_proj":
+        query, key, value = places.split(_grouped_sizes(config))
+    elif name == "query_key_value":
+        query, key, value = _per_head(owner, places, config)
+    else:
+        return None
+    return {"q_proj": query, "k_proj": key, "v_proj": value}
+
+
+def _grouped_sizes(config: Any) -> list[int]:
+    """Rows of q, k and v where they stand one after the other and keys may have fewer heads (Phi-3)."""
+    heads = config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    return [heads * head_dim, key_heads * head_dim, key_heads * head_dim]
+
+
+def _per_head(owner: Any, places: torch.Tensor, config: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows of q, k and v where they stand head by head: GPT-NeoX, BLOOM, and the three layouts of Falcon."""
+    heads = config.num_attention_heads
+    head_dim = config.hidden_size // heads
+    if getattr(owner, "new_decoder_architecture", False):
+        groups = places.view(owner.num_kv_heads, heads // owner.num_kv_heads + 2, head_dim)
+        return groups[:, :-2].flatten(), groups[:, -2].flatten(), groups[:, -1].flatten()
+    if getattr(owner, "multi_query", False):
+        query, key, value = places.split([heads * head_dim, head_dim, head_dim])
+        return query, key, value
+    per_head = places.view(heads, 3, head_dim)
+    return per_head[:, 0].flatten(), per_head[:, 1].flatten(), per_head[:, 2].flatten()

@@ -1,0 +1,112 @@
+"""What the command answers without a model: fast, and without the libraries that only a sweep needs."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+HELP_SECONDS = 1.0
+PROGRAM = Path(sys.executable).with_name("laser-sweep")
+
+
+def modules_after(code: str, environment: dict[str, str]) -> set[str]:
+    """The top-level modules that a fresh interpreter holds after running `code`."""
+    report = f"{code}\nimport sys\nprint('\\n'.join({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-c", report], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    return set(done.stdout.split())
+
+
+def test_help_answers_within_a_second_with_three_examples_and_every_group(command: Run, tmp_path: Path) -> None:
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        run = command("--help")
+        seconds.append(time.monotonic() - started)
+    assert min(seconds) < HELP_SECONDS
+    assert (run.returncode, run.stderr) == (0, "")
+    examples = [line.split() for line in run.stdout.splitlines() if "python -m laser_sweep" in line]
+    assert len(examples) == 3
+    assert sum("-m" in example[3:] for example in examples) == 2
+    for group in ("model: demo, llama2", "dataset: demo, fever", "tracking: none, wandb"):
+        assert group in run.stdout
+    assert "Exit codes: 0" in run.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_examples_of_the_help_are_valid_requests(laser: Run, forks: Callable[..., dict[str, dict]]) -> None:
+    text = forks({"help": ["--help"]})["help"]["out"]
+    lines = [shlex.split(line)[3:] for line in text.splitlines() if "python -m laser_sweep" in line]
+    runnable = [line for line in lines if "model=llama2" not in line]  # the real one is not on this machine
+    assert len(runnable) == 2
+    for line in runnable:
+        run = laser(*line, "dry_run=true", "tracking=none")
+        assert run.returncode == 0, run.stderr
+
+
+def test_what_needs_no_model_imports_neither_torch_nor_ray_and_writes_nothing(
+    forks: Callable[..., dict[str, dict]],
+) -> None:
+    lines = {
+        "help": ["--help"],
+        "hydra help": ["--hydra-help"],
+        "cfg": ["rho=0.3", "--cfg", "job", "model=llama2"],
+        "tree": ["dataset=fever", "--info", "defaults-tree"],
+        "install": ["-sc", "install=bash"],
+        "complete": ["-sc", "query=bash"],
+    }
+    answers = forks(lines, env={"COMP_LINE": "laser-sweep model=", "COMP_POINT": "18"})
+    for answer in answers.values():
+        assert (answer["code"], answer["err"], answer["loaded"], answer["written"]) == (0, "", [], [])
+    config = yaml.safe_load(answers["cfg"]["out"])
+    assert (config["rho"], config["model"]["path"]) == (0.3, "meta-llama/Llama-2-7b-hf")
+    assert "hydra" not in config
+    for part in ("model: demo", "dataset: fever", "hydra/sweeper: laser_sweep"):
+        assert part in answers["tree"]["out"]
+    assert "hydra_bash_completion" in answers["install"]["out"]
+    assert answers["complete"]["out"].split() == ["model=demo", "model=llama2"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("model=", {"model=demo", "model=llama2"}),
+        ("dataset=f", {"dataset=fever"}),
+        ("tracking=", {"tracking=none", "tracking=wandb"}),
+        ("evaluation.li", {"evaluation.limit="}),
+    ],
+)
+def test_bash_is_offered_what_could_follow(typed: str, offered: set[str], environment: dict[str, str]) -> None:
+    line = f"laser-sweep -m {typed}"
+    asked = {**environment, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    done = subprocess.run([str(PROGRAM), "-sc", "query=bash"], env=asked, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(done.stdout.split()) == offered
+
+
+def test_the_engine_is_a_plain_library(environment: dict[str, str]) -> None:
+    loaded = modules_after("import laser_sweep.engine.worker", environment)
+    assert {"torch", "transformers"} <= loaded
+    assert not loaded & {"hydra", "omegaconf", "ray", "wandb", "dash", "duckdb"}
+
+
+def test_the_command_itself_imports_little(environment: dict[str, str]) -> None:
+    loaded = modules_after("import laser_sweep.cli", environment)
+    assert "hydra" in loaded
+    heavy = {"torch", "transformers", "ray", "wandb", "pyarrow", "numpy", "pandas", "datasets", "duckdb", "rich"}
+    assert not loaded & heavy
+
+
+def test_hydra_plugins_cost_other_applications_nothing(environment: dict[str, str]) -> None:
+    """Every Hydra application on the machine imports all plugins that are installed."""
+    code = "import hydra_plugins.laser_sweep.launcher, hydra_plugins.laser_sweep.sweeper"
+    assert "laser_sweep" not in modules_after(code, environment)

@@ -1,0 +1,93 @@
+"""Results to put into a store, and a store to put them into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from laser_sweep.store.store import ParquetStore
+from laser_sweep.trial import Edit, Evaluation, Matrix, Metrics, ModelId, Predictions, Seconds, Trial, TrialResult
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ParquetStore:
+    return ParquetStore(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def make_trial() -> Callable[..., Trial]:
+    def make(rho: float | None = 0.1, *, layer: int = 3, split: str = "val") -> Trial:
+        """The trial that keeps rho of fc_in; `rho=None` is the untouched model."""
+        edits = () if rho is None else (Edit(matrix=Matrix("fc_in", layer), rho=rho),)
+        return Trial(
+            model=ModelId(name="tiny", repo="owner/tiny", revision="0123abcd", dtype="float32"),
+            edits=edits,
+            evaluation=Evaluation(dataset="colours", revision="feedbeef", split=split),
+            intervention="laser" if edits else "none",
+            tau="fc_in" if edits else None,
+            layer=layer if edits else None,
+            rho=rho,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_result(make_trial: Callable[..., Trial]) -> Callable[..., TrialResult]:
+    def make(
+        rho: float | None = 0.1, *, trial: Trial | None = None, examples: int = 5, seed: int = 0, **changes: object
+    ) -> TrialResult:
+        """A finished trial with random answers; `changes` are fields of TrialResult."""
+        trial = trial or make_trial(rho)
+        random = np.random.default_rng(seed)
+        correct = random.random(examples) < 0.5
+        predictions = Predictions(
+            example_id=tuple(str(i) for i in range(examples)),
+            prediction=tuple(f"said {i}" for i in range(examples)),
+            gold=tuple(f"gold {i}" for i in range(examples)),
+            correct=correct,
+            gold_log_prob=-random.random(examples),
+            gold_rank=random.integers(0, 1000, examples),
+            group=tuple(None if i % 3 == 0 else f"group {i}" for i in range(examples)),
+            frequency=tuple(None if i % 2 else i / 7 for i in range(examples)),
+        )
+        values: dict[str, object] = {
+            "trial": trial,
+            "status": "done",
+            "metrics": Metrics(
+                num_examples=examples, accuracy=float(correct.mean()), accuracy_stderr=0.125, log_loss=0.75
+            ),
+            "predictions": predictions,
+            "ranks": tuple(17 for _ in trial.edits),
+            "worker": "host-1",
+            "device": "cpu",
+            "seconds": Seconds(factor=0.5, edit=0.25, eval=2.0),
+            "started_at": 1_700_000_000.0,
+            "finished_at": 1_700_000_002.75,
+        }
+        return TrialResult(**{**values, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_failed(make_trial: Callable[..., Trial]) -> Callable[..., TrialResult]:
+    def make(rho: float | None = 0.1, *, trial: Trial | None = None, error: str = "it broke") -> TrialResult:
+        return TrialResult(trial=trial or make_trial(rho), status="failed", error=error)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trials_of_every_first_digit(make_trial: Callable[..., Trial]) -> list[Trial]:
+    """16 trials whose keys, and so file names, begin with 0, 1, … f: file order must not matter to any reader."""
+    by_digit: dict[str, Trial] = {}
+    rho = 0.0
+    while len(by_digit) < 16:
+        rho += 0.001
+        trial = make_trial(rho)
+        by_digit.setdefault(trial.key[0], trial)
+    return [by_digit[digit] for digit in sorted(by_digit)]

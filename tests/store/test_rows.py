@@ -1,0 +1,148 @@
+"""What comes back from a store is what went in."""
+
+from __future__ import annotations
+
+import tempfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from laser_sweep.store.store import ParquetStore
+from laser_sweep.trial import (
+    TAUS,
+    Edit,
+    Evaluation,
+    Matrix,
+    Metrics,
+    ModelId,
+    Predictions,
+    Seconds,
+    Trial,
+    TrialResult,
+)
+
+fractions = st.floats(0, 1)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+ranks = st.none() | st.integers(1, 2**31 - 1)
+edits = st.builds(
+    Edit,
+    matrix=st.builds(Matrix, st.sampled_from(TAUS), st.integers(0, 200)),
+    rho=fractions,
+    method=st.sampled_from(["laser", "randomized", "prune", "zero"]),
+)
+trials = st.builds(
+    Trial,
+    model=st.builds(ModelId, name=st.text(), repo=st.text(), revision=st.text(), dtype=st.text()),
+    edits=st.lists(edits, max_size=3).map(tuple),
+    evaluation=st.builds(
+        Evaluation,
+        dataset=st.text(),
+        revision=st.text(),
+        split=st.sampled_from(["val", "test"]),
+        limit=st.none() | st.integers(1, 10**6),
+        seed=st.none() | st.integers(0, 10**6),
+    ),
+    intervention=st.text(),
+    tau=st.none() | st.text(),
+    layer=st.none() | st.integers(0, 200),
+    rho=st.none() | fractions,
+)
+metrics = st.builds(
+    Metrics,
+    num_examples=st.integers(1, 10**9),
+    accuracy=fractions,
+    accuracy_stderr=fractions,
+    log_loss=finite,
+    majority_accuracy=st.none() | fractions,
+    balanced_accuracy=st.none() | fractions,
+)
+times = st.floats(0, 4e9)
+
+
+@st.composite
+def results(draw: st.DrawFn) -> TrialResult:
+    trial = draw(trials)
+    done = draw(st.booleans())
+    return TrialResult(
+        trial=trial,
+        status="done" if done else "failed",
+        error=None if done else draw(st.text()),
+        metrics=draw(metrics) if done else None,
+        ranks=tuple(draw(ranks) for _ in trial.edits),
+        gain=draw(st.none() | st.floats(-1, 1)),
+        gain_p_value=draw(st.none() | fractions),
+        attempt=draw(st.integers(1, 100)),
+        worker=draw(st.text()),
+        device=draw(st.text()),
+        seconds=Seconds(factor=draw(times), edit=draw(times), eval=draw(times)),
+        started_at=draw(times),
+        finished_at=draw(times),
+    )
+
+
+@given(result=results(), sweep=st.text(), config=st.text())
+@settings(max_examples=60, deadline=None)
+def test_a_result_comes_back_as_it_was_stored(result: TrialResult, sweep: str, config: str) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        store = ParquetStore(root)
+        store.write(result, sweep, config)
+        back = store.find([result.trial])[result.trial.key]
+    assert back.trial == result.trial
+    for name in ("status", "error", "metrics", "ranks", "gain", "gain_p_value", "attempt", "worker", "device"):
+        assert getattr(back, name) == getattr(result, name), name
+    assert back.seconds == result.seconds
+    assert back.started_at == pytest.approx(result.started_at, abs=0.001)
+    assert back.finished_at == pytest.approx(result.finished_at, abs=0.001)
+
+
+answers = st.lists(
+    st.tuples(st.booleans(), finite, st.integers(0, 2**40), st.text(), st.none() | st.text(), st.none() | finite),
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(rows=answers)
+@settings(max_examples=30, deadline=None)
+def test_answers_come_back_as_they_were_stored(rows: list[tuple[bool, float, int, str, str | None, float]]) -> None:
+    correct, log_probs, gold_ranks, texts, groups, frequencies = zip(*rows, strict=True)
+    trial = Trial(
+        model=ModelId(name="m", repo="r", revision="v", dtype="float32"),
+        edits=(),
+        evaluation=Evaluation(dataset="d", revision="w", split="test"),
+    )
+    result = TrialResult(
+        trial=trial,
+        status="done",
+        metrics=Metrics(num_examples=len(rows), accuracy=0.5, accuracy_stderr=0.1, log_loss=1.0),
+        predictions=Predictions(
+            example_id=tuple(map(str, range(len(rows)))),
+            prediction=texts,
+            gold=texts,
+            correct=np.array(correct),
+            gold_log_prob=np.array(log_probs),
+            gold_rank=np.array(gold_ranks),
+            group=groups,
+            frequency=frequencies,
+        ),
+    )
+    with tempfile.TemporaryDirectory() as root:
+        store = ParquetStore(root)
+        store.write(result, "sweep", "{}")
+        back = store.correct(trial.key)
+    assert back is not None
+    assert back.dtype == np.bool_
+    assert back.tolist() == list(correct)
+
+
+def test_a_row_keeps_the_time_of_day_in_utc(store: ParquetStore) -> None:
+    """1970-01-02 00:00:01.5 is 86401.5 seconds after the epoch, whatever the time zone of this machine."""
+    trial = Trial(
+        model=ModelId(name="m", repo="r", revision="v", dtype="float32"),
+        edits=(),
+        evaluation=Evaluation(dataset="d", revision="w", split="test"),
+    )
+    store.write(TrialResult(trial=trial, status="failed", error="e", started_at=86401.5), "sweep", "{}")
+    assert store.find([trial])[trial.key].started_at == 86401.5
