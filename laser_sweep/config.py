@@ -12,10 +12,11 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from laser_sweep.engine.models.spec import ModelSpec
@@ -65,6 +66,8 @@ def read_request(config: DictConfig) -> Request:
     """Checks a composed configuration. Raises RequestError for the first value that is wrong."""
     try:
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise RequestError(f"{error.full_key} is missing; set it with {error.full_key}=<value>") from None
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
         raise RequestError(f"{key}{_one_line(error)}") from None
@@ -78,6 +81,8 @@ def read_request(config: DictConfig) -> Request:
         rho=tuple(_rho(value) for value in _as_list("rho", plain.pop("rho", None))),
     )
     check_taus(axes)
+    for group in ("model", "dataset"):
+        _name_after_path(plain.get(group))
     _check_keys(plain, Settings, "")
     try:
         settings = TypeAdapter(Settings).validate_python(plain)
@@ -113,6 +118,12 @@ def _without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration as it may be stored: variables for the workers' environment may be keys and tokens."""
     cluster = {key: value for key, value in (values.get("cluster") or {}).items() if key != "env"}
     return {**values, "cluster": cluster}
+
+
+def _name_after_path(group: Any) -> None:
+    """A model or data set without a name is called like its file, directory or repository."""
+    if isinstance(group, dict) and group.get("name") is None and isinstance(group.get("path"), str):
+        group["name"] = PurePath(group["path"].rstrip("/")).stem if "task" in group else PurePath(group["path"]).name
 
 
 def _as_list(axis: str, value: Any) -> Sequence[Any]:

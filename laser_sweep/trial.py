@@ -102,7 +102,13 @@ class Trial:
         identity = {
             "model": [self.model.repo, self.model.revision, self.model.dtype],
             "edits": [
-                [edit.matrix.tau, edit.matrix.layer, float(edit.rho), edit.method, [list(o) for o in edit.options]]
+                [
+                    edit.matrix.tau,
+                    edit.matrix.layer,
+                    float(edit.rho) + 0.0,
+                    edit.method,
+                    sorted(map(list, edit.options)),
+                ]
                 for edit in sorted(self.edits)
             ],
             "evaluation": [evaluation.revision, evaluation.split, evaluation.limit, evaluation.seed, METRIC_VERSION],
@@ -114,6 +120,8 @@ class Trial:
         """How a person names this trial: `fc_in[27] rho=0.01`."""
         if self.untouched:
             return "untouched"
+        if self.tau is None or self.rho is None:
+            return ", ".join(f"{edit.matrix} rho={edit.rho:g}" for edit in self.edits)
         layer = "all" if self.layer is None else self.layer
         return f"{self.tau}[{layer}] rho={self.rho:g}"
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from laser_sweep.engine.editing.editor import Editor, RestoreError
 from laser_sweep.engine.evaluation.batches import Batch, make_batches
@@ -124,8 +124,9 @@ class Worker:
         return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else str(self._device)
 
 
-def max_tokens(config: object) -> int | None:
+def max_tokens(model_config: PreTrainedConfig) -> int | None:
     """How many positions a model reads, None where its configuration sets no bound."""
+    config = model_config.get_text_config()
     for name in ("max_position_embeddings", "n_positions"):
         if isinstance(getattr(config, name, None), int):
             return int(getattr(config, name))

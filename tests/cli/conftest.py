@@ -1,4 +1,4 @@
-"""Ways to run the command: in this process, in one of its own, or many lines each in a fork of a process without torch."""
+"""Ways to run the command: in this process, in one of its own, or each line in a fork of a process without torch."""
 
 from __future__ import annotations
 

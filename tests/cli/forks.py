@@ -15,14 +15,13 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 # Loaded once for all forks. If one of these imported torch or Ray, every outcome would say so.
-import datasets
+import datasets  # noqa: F401
 
 import laser_sweep.config
 import laser_sweep.store.store
-import laser_sweep.sweep.jobs
+import laser_sweep.sweep.jobs  # noqa: F401
 from laser_sweep.cli import main
 
-assert datasets and laser_sweep
 HEAVY = ("torch", "transformers", "ray", "wandb")
 
 

@@ -24,8 +24,8 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 MODEL_COMMIT = "01c7f73d771dfac7d292323805ebc428287df4f9"
 DATA_COMMIT = "5b8a4b1c4f6d7e8a9b0c1d2e3f4a5b6c7d8e9f00"
-SUBJECTS = "Ada Bach Chopin Darwin Euler Fermi Gauss Hopper Ibsen Joule Kepler Lovelace Mozart Newton Ohm".split()
-THINGS = "a composer,an engineer,from Oslo,born in 1815,a friend of Bach,the author of a fugue,a member of the Society"
+SUBJECTS = ("Ada", "Bach", "Chopin", "Darwin", "Euler", "Fermi", "Gauss", "Hopper", "Ibsen", "Joule", "Kepler", "Ohm")
+THINGS = ("a composer", "an engineer", "from Oslo", "born in 1815", "a friend of Bach", "the author of a fugue", "old")
 LAYERS = 3
 
 
@@ -33,7 +33,7 @@ def claims(seed: int, count: int) -> list[dict[str, object]]:
     """Rows of a split: claims repeated for each piece of evidence, some with both labels, some without a period."""
     draw = random.Random(seed)
     rows: list[dict[str, object]] = []
-    texts = [f"{subject} is {thing}" for subject in SUBJECTS for thing in THINGS.split(",")]
+    texts = [f"{subject} is {thing}" for subject in SUBJECTS for thing in THINGS]
     half = len(texts) // 2  # the two splits share no claim
     for number, text in enumerate(draw.sample(texts[:half] if seed else texts[half:], count)):
         claim = text + draw.choice([".", ".", "", "?", " ."]) + draw.choice(["", "", " "])
@@ -71,7 +71,7 @@ def write_tokenizer(directory: Path) -> int:
     corpus = [
         f"Consider the following claim: {subject} is {thing}. Is this claim true or false. The claim is {answer}"
         for subject in SUBJECTS
-        for thing in THINGS.split(",")
+        for thing in THINGS
         for answer in ("true", "false")
     ]
     trainer = trainers.BpeTrainer(
@@ -103,7 +103,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     (model_repo / "refs").mkdir()
     (model_repo / "refs" / "main").write_text(MODEL_COMMIT)
     size = write_tokenizer(snapshot)
-    torch.manual_seed(3)
     config = LlamaConfig(
         vocab_size=size,
         hidden_size=32,
@@ -116,12 +115,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
         eos_token_id=2,
         tie_word_embeddings=False,
     )
-    LlamaForCausalLM(config).save_pretrained(snapshot)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)  # a model whose best trial is an edit, so that test confirms one
+        LlamaForCausalLM(config).save_pretrained(snapshot)
 
     data_repo = home / "hub" / "datasets--EleutherAI--fever"
     (data_repo / "refs" / "refs" / "convert").mkdir(parents=True)
     (data_repo / "refs" / "refs" / "convert" / "parquet").write_text(DATA_COMMIT)
-    splits = (claims(0, 40), claims(1, 45))
+    splits = (claims(0, 40), claims(1, 42))
     for name, rows in zip(("paper_dev", "paper_test"), splits, strict=True):
         directory = data_repo / "snapshots" / DATA_COMMIT / "v1.0" / name
         directory.mkdir(parents=True)
@@ -145,7 +146,7 @@ def examples(splits: tuple[list[dict[str, object]], ...]) -> list[tuple[str, int
 
 
 def answers(model_path: Path, asked: list[tuple[str, int]], rho: float | None) -> pd.DataFrame:
-    """Asks one example at a time; of a fresh model whose last gate_proj (τ = fc_in) is truncated to `rho` by a full SVD."""
+    """Asks one example at a time; `rho` truncates the last gate_proj (τ = fc_in) of a fresh model by a full SVD."""
     model = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     choices = {}
@@ -181,6 +182,7 @@ def test_the_published_experiment_runs_by_the_advertised_line(cache: Cache, comm
     run = command(*line.split(), env={"HF_HOME": str(cache.home)})
     assert run.returncode == 0, run.stderr
     assert "Traceback" not in run.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
     store = tmp_path / "outputs" / "store"
     trials = pd.read_parquet(store / "trials")
     asked = examples(cache.splits)
@@ -198,7 +200,8 @@ def test_the_published_experiment_runs_by_the_advertised_line(cache: Cache, comm
     assert sorted(by_split["val"].rho.fillna(1)) == [0.01, 0.05, 0.2, 1]
     best = by_split["val"].sort_values(["accuracy", "log_loss"], ascending=[False, True]).iloc[0]
     winner = rho_of[best.trial_key]
-    assert {rho_of[key] for key in by_split["test"].trial_key} == {None, winner}
+    assert winner is not None
+    assert sorted(by_split["test"].rho.fillna(1)) == [winner, 1]
     ranks = {row.rho: row.edits[0]["rank"] for row in by_split["val"].itertuples() if len(row.edits)}
     assert ranks == {0.01: 0, 0.05: 1, 0.2: 6}
     for row in trials[trials.rho.notna()].itertuples():

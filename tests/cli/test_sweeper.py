@@ -13,11 +13,11 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
-from hydra_plugins.laser_sweep.sweeper import jobs
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from hydra_plugins.laser_sweep.sweeper import jobs
 from laser_sweep.cli import CONF, task
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -44,7 +44,7 @@ def split(*arguments: str) -> list[list[str]]:
 )
 def test_a_sweep_over_an_axis_is_one_job_with_a_list(argument: str, kept: str | None) -> None:
     if kept is None:
-        with pytest.raises(Exception, match="interval|sweep"):
+        with pytest.raises(Exception, match=r"interval|sweep"):
             split(argument)
         return
     assert split(argument) == [[kept]]
@@ -98,7 +98,7 @@ def test_a_ten_thousand_trial_grid_is_one_composition_away(laser: Run) -> None:
 def test_sweeps_in_a_config_file_count_as_those_on_the_command_line(laser: Run, tmp_path: Path) -> None:
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     (tmp_path / "conf" / "experiment" / "night.yaml").write_text(
-        "# @package _global_\nlayer: each\nhydra:\n  sweeper:\n    params:\n      rho: 0.01,0.05,0.1\n      tau: fc_in,fc_out\n"
+        "# @package _global_\nlayer: each\nhydra: {sweeper: {params: {rho: '0.01,0.05,0.1', tau: 'fc_in,fc_out'}}}\n"
     )
     night = ("--config-dir", str(tmp_path / "conf"), "+experiment=night")
     assert "trials 13 " in plan(laser, *night)  # 2 layers, 2 matrices, 3 fractions, and the untouched model

@@ -14,15 +14,29 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
+    BloomConfig,
+    CodeGenConfig,
+    FalconConfig,
+    Gemma3TextConfig,
     GPT2Config,
+    GPTBigCodeConfig,
     GPTJConfig,
     GPTNeoXConfig,
+    GptOssConfig,
+    Llama4TextConfig,
     LlamaConfig,
+    MiniMaxConfig,
+    MistralConfig,
+    MixtralConfig,
     OPTConfig,
+    Phi3Config,
     PhiConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2MoeConfig,
+    Qwen3Config,
     RobertaConfig,
 )
 
@@ -35,6 +49,23 @@ crystal desert dragon eagle ember falcon feather fern forest garden glacier
 WORDS = ("[unknown]", "true", "false", *TEXT.split())
 VOCABULARY = len(WORDS) + 5  # models often have more rows than their tokenizer has tokens
 SPECIAL = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+
+_GROUPED: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+}
+_FALCON: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+}
 
 CONFIGS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
     "gptj": (
@@ -66,6 +97,39 @@ CONFIGS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
         GPTNeoXConfig,
         {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
         | {"max_position_embeddings": 64, "initializer_range": 0.3},
+    ),
+    "mistral": (MistralConfig, {**_GROUPED, "sliding_window": None}),
+    "qwen3": (Qwen3Config, {**_GROUPED, "head_dim": 16}),
+    "gemma3": (Gemma3TextConfig, {**_GROUPED, "head_dim": 8, "query_pre_attn_scalar": 8}),
+    "phi3": (Phi3Config, {**_GROUPED}),
+    "falcon_multi_query": (FalconConfig, {**_FALCON, "multi_query": True}),
+    "falcon_grouped": (FalconConfig, {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2}),
+    "falcon_per_head": (FalconConfig, {**_FALCON, "multi_query": False}),
+    "bloom": (BloomConfig, {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}),
+    "mixtral": (MixtralConfig, {**_GROUPED, "num_local_experts": 4}),
+    "gpt_oss": (GptOssConfig, {**_GROUPED, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "bert": (
+        BertConfig,
+        {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+        | {"max_position_embeddings": 64, "initializer_range": 0.3, "is_decoder": True},
+    ),
+    "codegen": (
+        CodeGenConfig,
+        {"n_embd": 32, "n_layer": 2, "n_head": 8, "n_positions": 64, "n_ctx": 64, "rotary_dim": 4}
+        | {"initializer_range": 0.3},
+    ),
+    "gpt_bigcode": (
+        GPTBigCodeConfig,
+        {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "initializer_range": 0.3},
+    ),
+    "minimax": (MiniMaxConfig, {**_GROUPED, "num_local_experts": 4}),
+    "llama4": (
+        Llama4TextConfig,
+        {**_GROUPED, "head_dim": 8, "intermediate_size_mlp": 48, "num_local_experts": 4},
+    ),
+    "qwen2_moe": (
+        Qwen2MoeConfig,
+        {**_GROUPED, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 40, "num_experts": 4},
     ),
 }
 

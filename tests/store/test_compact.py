@@ -158,10 +158,13 @@ def test_a_single_file_is_not_rewritten(store: ParquetStore, results: list[Trial
     assert [file.name for file in store.trials.iterdir()] == [f"{results[0].trial.key}.parquet"]
 
 
-def test_a_damaged_file_does_not_stop_compaction(store: ParquetStore, results: list[TrialResult]) -> None:
+@pytest.mark.parametrize("damage", ["truncated", "garbled"])
+def test_a_damaged_file_does_not_stop_compaction(store: ParquetStore, results: list[TrialResult], damage: str) -> None:
     write(store, results)
     bad = store.trials / f"{results[3].trial.key}.parquet"
-    bad.write_bytes(bad.read_bytes()[:100])
+    content = bad.read_bytes()
+    # Garbled: the footer is whole, so that the damage shows only when the rows are read.
+    bad.write_bytes(content[:100] if damage == "truncated" else content[:4] + b"\xff" * 400 + content[404:])
     assert store.compact() == 15
     assert set(store.find([r.trial for r in results])) == {r.trial.key for r in results} - {results[3].trial.key}
 
@@ -215,6 +218,46 @@ def test_a_trial_that_is_written_during_compaction_is_not_lost(
 
     with monkeypatch.context() as patched:
         patched.setattr(pq, "write_table", write_meanwhile)
+        store.compact()
+    assert_holds(store, reruns)
+
+
+def test_two_compactions_at_once_lose_nothing(
+    store: ParquetStore, results: list[TrialResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one does all its work after the first has listed the files."""
+    write(store, results)
+    glob = Path.glob
+    once = iter([True])
+
+    def compact_after_listing(self: Path, pattern: str) -> Iterator[Path]:
+        listed = list(glob(self, pattern))
+        if next(once, False):
+            ParquetStore(store.root).compact()
+        return iter(listed)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "glob", compact_after_listing)
+        store.compact()
+    assert_holds(store, results)
+
+
+def test_a_slow_compaction_does_not_bring_old_versions_back(
+    store: ParquetStore, results: list[TrialResult], reruns: list[TrialResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it has read but not written, trials are stored again and merged by another compaction."""
+    write(store, results)
+    write_table = pq.write_table
+    once = iter([True])
+
+    def be_overtaken(table: object, where: Path, **options: object) -> None:
+        if next(once, False):
+            write(store, reruns)
+            ParquetStore(store.root).compact()
+        write_table(table, where, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pq, "write_table", be_overtaken)
         store.compact()
     assert_holds(store, reruns)
 

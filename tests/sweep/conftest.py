@@ -1,21 +1,29 @@
-"""Jobs without a model, results without a device, and the demo that has both."""
+"""Jobs without a model, results without a device, a sweep of both, and the demo that has all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from laser_sweep.engine.models.checkpoint import Checkpoint
 from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.engine.tasks.example import Example, Task
 from laser_sweep.engine.tasks.spec import DatasetSpec
+from laser_sweep.store.store import ParquetStore
 from laser_sweep.sweep.jobs import EvaluationSpec, Job, Question, build_jobs
+from laser_sweep.sweep.plan import Resume
+from laser_sweep.sweep.protocols import WorkUnit
+from laser_sweep.sweep.run import Outcome, Sweep
 from laser_sweep.sweep.search.grid import Axes, Intervention, LayerName, Proposal
+from laser_sweep.sweep.tracking.tracker import GuardedTracker, NullTracker
 from laser_sweep.trial import Edit, Matrix, Metrics, ModelId, Predictions, Seconds, Trial, TrialResult
 
 if TYPE_CHECKING:
@@ -104,6 +112,171 @@ def answered() -> Callable[..., TrialResult]:
         return TrialResult(**{**values, **changes})
 
     return make
+
+
+class Devices:
+    """An Executor: measures trials with a function, in the order of the units or another one."""
+
+    def __init__(
+        self,
+        measure: Callable[[Trial], TrialResult],
+        order: Callable[[list[Trial]], Sequence[Trial]],
+    ) -> None:
+        self._measure = measure
+        self._order = order
+        self._draining = False
+        self.asked: list[list[Trial]] = []
+        self.closed = 0
+
+    def run(self, units: Sequence[WorkUnit]) -> Iterator[TrialResult]:
+        trials = [trial for unit in units for trial in unit.trials]
+        self.asked.append(trials)
+        for trial in self._order(trials):
+            if self._draining:
+                return
+            yield self._measure(trial)
+
+    def drain(self) -> None:
+        self._draining = True
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Watcher:
+    """A Progress that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[int, int]] = []
+        self.results: list[TrialResult] = []
+        self.notes: list[str] = []
+        self.stops = 0
+
+    def start(self, total: int, reused: int) -> None:
+        self.started.append((total, reused))
+
+    def result(self, result: TrialResult) -> None:
+        self.results.append(result)
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def stop(self) -> None:
+        self.stops += 1
+
+
+class Listener(NullTracker):
+    """A Tracker that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.heard: list[TrialResult] = []
+
+    def start(self, sweep: str, config_json: str) -> None:
+        self.calls.append(f"start {sweep} {config_json}")
+
+    def trial(self, result: TrialResult) -> None:
+        self.calls.append("trial")
+        self.heard.append(result)
+
+    def finish(self) -> str | None:
+        self.calls.append("finish")
+        return "over there"
+
+
+@dataclass
+class Rig:
+    """The parts of a sweep, to look at after it has run."""
+
+    store: ParquetStore
+    devices: Devices
+    tracker: Listener
+    progress: Watcher
+    resume: Resume
+    outcome: Outcome | None = None
+
+    def run(self, *jobs: Job) -> Rig:
+        tracker = GuardedTracker(self.tracker, self.progress.note)
+        sweep = Sweep(
+            executor=self.devices, store=self.store, tracker=tracker, progress=self.progress, resume=self.resume
+        )
+        self.outcome = sweep.run(jobs)
+        return self
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ParquetStore:
+    return ParquetStore(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def answers() -> Callable[[Trial], npt.NDArray[np.bool_]]:
+    def make(trial: Trial) -> npt.NDArray[np.bool_]:
+        """Which examples a trial gets right: 4 of 10 untouched, 5 + ℓ of 10 where layer ℓ is edited."""
+        size = trial.evaluation.limit or {"val": 10, "test": 40}[trial.evaluation.split]
+        layer = -1 if trial.untouched else trial.edits[0].matrix.layer
+        right = np.zeros(size, dtype=np.bool_)
+        right[np.random.default_rng([layer + 1, size]).permutation(size)[: round(size * (5 + layer) / 10)]] = True
+        return right
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def measure(
+    answered: Callable[..., TrialResult], answers: Callable[[Trial], npt.NDArray[np.bool_]]
+) -> Callable[[Trial], TrialResult]:
+    return lambda trial: answered(trial, answers(trial))
+
+
+@pytest.fixture
+def rig(store: ParquetStore, measure: Callable[[Trial], TrialResult]) -> Callable[..., Rig]:
+    def make(
+        measure: Callable[[Trial], TrialResult] = measure,
+        *,
+        order: Callable[[list[Trial]], Sequence[Trial]] = lambda trials: trials,
+        tracker: Listener | None = None,
+        resume: Resume = "auto",
+    ) -> Rig:
+        """Devices that answer at once and a real store."""
+        return Rig(store, Devices(measure, order), tracker or Listener(), Watcher(), resume)
+
+    return make
+
+
+@pytest.fixture
+def run(rig: Callable[..., Rig]) -> Callable[..., Rig]:
+    """`run(*jobs, measure=…)` runs a sweep and returns its parts."""
+    return lambda *jobs, **parts: rig(**parts).run(*jobs)
+
+
+@pytest.fixture
+def rows(store: ParquetStore) -> Callable[[], pd.DataFrame]:
+    """The stored trials by key."""
+    return lambda: pd.read_parquet(store.trials).set_index("trial_key")
+
+
+@pytest.fixture
+def assert_gains(
+    rows: Callable[[], pd.DataFrame], answers: Callable[[Trial], npt.NDArray[np.bool_]]
+) -> Callable[..., None]:
+    def check(trials: Sequence[Trial], untouched: Trial) -> None:
+        """Compares the stored gains with wins and losses counted example by example."""
+        stored = rows()
+        for trial in trials:
+            pairs = list(zip(answers(trial), answers(untouched), strict=True))
+            wins, losses = sum(e and not u for e, u in pairs), sum(u and not e for e, u in pairs)
+            row = stored.loc[trial.key]
+            assert row["gain"] == pytest.approx((wins - losses) / len(pairs), abs=1e-12)
+            p_value = binomtest(int(wins), int(wins + losses)).pvalue if wins + losses else 1.0
+            assert row["gain_p_value"] == pytest.approx(p_value)
+
+    return check
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,19 @@ class Applied:
     seconds_edit: float
 
 
+class _Timer:
+    """Adds up seconds under names."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {"edit": 0.0, "factor": 0.0}
+
+    @contextmanager
+    def running(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - started
+
+
 class Editor:
     """Edits the weights of one model.
 
@@ -54,49 +67,47 @@ class Editor:
         """The edits are in place inside the `with` block and gone after it, also when the block raises.
 
         The parameter's storage stays where it is. Weights are computed in float32 (float64 for float64 models) and cast
-        to the model's dtype. Raises ValueError before anything is changed where an edit cannot be computed,
-        RestoreError where a weight does not come back.
+        to the model's dtype. Raises ValueError where an edit cannot be computed, RestoreError where a weight does not
+        come back.
         """
-        views = [self._layout.weights[edit.matrix].view() for edit in edits]
-        for edit, view in zip(edits, views, strict=True):
-            self._checksums.setdefault(edit.matrix, checksum(view))
-        seconds_factor = 0.0
-
-        def factors_of(matrix: Matrix, view: torch.Tensor) -> Factors:
-            nonlocal seconds_factor
-            started = time.perf_counter()
-            factors = self._cached_factors(matrix, view)
-            seconds_factor += time.perf_counter() - started
-            return factors
-
-        started = time.perf_counter()
-        replacements = []
-        for edit, view in zip(edits, views, strict=True):
-            method = METHODS[edit.method]
-            replacement = method(view, edit, lambda matrix=edit.matrix, view=view: factors_of(matrix, view))  # type: ignore[misc]
-            if not torch.isfinite(replacement).all():
-                raise ValueError(f"{edit.method} of {edit.matrix} gives entries that are not finite")
-            replacements.append(replacement)
-        originals = [view.clone() for view in views]
+        originals: list[tuple[Matrix, torch.Tensor]] = []
+        timer = _Timer()
         try:
-            for view, replacement in zip(views, replacements, strict=True):
-                view.copy_(replacement)
-            del replacements
-            seconds_edit = time.perf_counter() - started - seconds_factor
-            ranks = tuple(kept_rank(edit, *view.shape) for edit, view in zip(edits, views, strict=True))
-            yield Applied(ranks, seconds_factor, seconds_edit)
+            with timer.running("edit"):
+                ranks = tuple(self._apply(edit, originals, timer) for edit in edits)
+            yield Applied(ranks, timer.seconds["factor"], timer.seconds["edit"] - timer.seconds["factor"])
         finally:
-            for view, original in zip(views, originals, strict=True):
-                view.copy_(original)
-            for edit, view in zip(edits, views, strict=True):
-                if checksum(view) != self._checksums[edit.matrix]:
-                    raise RestoreError(f"{edit.matrix} did not come back bit for bit after an edit")
+            for matrix, original in reversed(originals):
+                self._layout.weights[matrix].write(original)
+            for matrix, _ in originals:
+                if checksum(self._layout.weights[matrix].read()) != self._checksums[matrix]:
+                    raise RestoreError(f"{matrix} did not come back bit for bit after an edit")
 
-    def _cached_factors(self, matrix: Matrix, view: torch.Tensor) -> Factors:
+    def _apply(self, edit: Edit, originals: list[tuple[Matrix, torch.Tensor]], timer: _Timer) -> int | None:
+        """Edits one matrix and returns its rank; `originals` gets what it was."""
+        matrix = edit.matrix
+        if matrix not in self._layout.weights:
+            raise ValueError(f"the model has no {matrix}")
+        weight = self._layout.weights[matrix]
+        original = weight.read().clone()
+        self._checksums.setdefault(matrix, checksum(original))
+
+        def factors() -> Factors:
+            with timer.running("factor"):
+                return self._cached_factors(matrix, original)
+
+        replacement = METHODS[edit.method](original, edit, factors).to(original.dtype)
+        if not torch.isfinite(replacement).all():
+            raise ValueError(f"{edit.method} of {matrix} gives entries that are not finite in {original.dtype}")
+        originals.append((matrix, original))
+        weight.write(replacement)
+        return kept_rank(edit, *weight.shape)
+
+    def _cached_factors(self, matrix: Matrix, weight: torch.Tensor) -> Factors:
         if matrix in self._factors:
             self._factors.move_to_end(matrix)
             return self._factors[matrix]
-        factors = factorise(view)
+        factors = factorise(weight)
         self._factors[matrix] = factors
         while len(self._factors) > self._cached_matrices:
             self._factors.popitem(last=False)

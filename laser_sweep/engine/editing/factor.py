@@ -16,6 +16,11 @@ def rank_of(rho: float, rows: int, columns: int) -> int:
     return int(min(rows, columns) * rho)
 
 
+def in_full(weight: torch.Tensor) -> torch.Tensor:
+    """The weight in the precision in which edits are computed: float64 stays, everything else becomes float32."""
+    return weight if weight.dtype == torch.float64 else weight.float()
+
+
 @dataclass(frozen=True, slots=True)
 class Factors:
     """A matrix W (m, n) with an orthonormal basis of its shorter side, strongest directions first.
@@ -31,9 +36,8 @@ class Factors:
 
     def truncate(self, weight: torch.Tensor, rank: int) -> torch.Tensor:
         """The best approximation of `weight` (m, n) of at most `rank`, in float64 for float64 weights, else float32."""
-        precision = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        dense = weight.to(precision)
-        leading = self.basis[:, :rank].to(precision)
+        dense = in_full(weight)
+        leading = self.basis[:, :rank].to(dense.dtype)
         if weight.shape[0] <= weight.shape[1]:
             return leading @ (leading.T @ dense)
         return (dense @ leading) @ leading.T
@@ -42,12 +46,13 @@ class Factors:
 def factorise(weight: torch.Tensor) -> Factors:
     """Decomposes W (m, n) through the symmetric eigenproblem of its smaller Gram matrix, in float64.
 
-    W Wᵀ (or Wᵀ W) squares the condition number, which costs digits of the smallest singular values but none of the
-    subspaces that a truncation keeps. Raises ValueError for a weight that is not finite.
+    W Wᵀ (or Wᵀ W) squares the condition number, so directions below 1e-8 of the largest singular value lose digits:
+    nothing in float32 and below, and for float64 weights an error of that size. Raises ValueError for a weight that is
+    not finite or too large to square.
     """
     dense = weight.to(torch.float64)
-    if not torch.isfinite(dense).all():
-        raise ValueError("the weight has entries that are not finite")
     gram = dense @ dense.T if weight.shape[0] <= weight.shape[1] else dense.T @ dense
+    if not torch.isfinite(gram).all():
+        raise ValueError("the weight has entries that are not finite")
     eigenvalues, vectors = torch.linalg.eigh(gram)
     return Factors(vectors.flip(-1), eigenvalues.flip(-1).clamp(min=0).sqrt())

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import torch
 
-from laser_sweep.engine.editing.factor import Factors, rank_of
+from laser_sweep.engine.editing.factor import Factors, in_full, rank_of
 from laser_sweep.trial import Edit, Option
 
 FactorsOf: TypeAlias = Callable[[], Factors]
@@ -29,7 +29,7 @@ def randomized(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> torch.Te
     rank = rank_of(edit.rho, *weight.shape)
     with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
         torch.manual_seed(int(options["seed"]))
-        left, values, right = torch.svd_lowrank(weight.float(), q=rank, niter=int(options["power_iterations"]))
+        left, values, right = torch.svd_lowrank(in_full(weight), q=rank, niter=int(options["power_iterations"]))
     return left @ torch.diag(values) @ right.T
 
 
@@ -41,10 +41,10 @@ def prune(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> torch.Tensor:
     """
     if edit.rho == 1:
         return weight
-    magnitudes = weight.float().abs()
+    magnitudes = weight.abs()
     index = min(int((1 - edit.rho) * magnitudes.numel()), magnitudes.numel() - 1)
     threshold = magnitudes.flatten().sort().values[index]
-    return torch.where(magnitudes <= threshold, torch.zeros_like(magnitudes), weight.float())
+    return torch.where(magnitudes <= threshold, torch.zeros_like(weight), weight)
 
 
 def zero(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> torch.Tensor:

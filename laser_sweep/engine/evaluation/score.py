@@ -34,7 +34,7 @@ class Scores:
 def score(model: PreTrainedModel, batches: Sequence[Batch]) -> Scores:
     """Scores every row of every batch. A batch that does not fit the device is halved until it does.
 
-    Raises ValueError where a logit is not finite.
+    Raises ValueError where log p(gold) is not finite, as after an overflow in the model.
     """
     total = sum(len(batch) for batch in batches)
     gold_log_prob = np.empty(total, dtype=np.float64)
@@ -47,14 +47,15 @@ def score(model: PreTrainedModel, batches: Sequence[Batch]) -> Scores:
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise
-            torch.cuda.empty_cache()
             pending.extend(reversed(batch.halves()))
+        else:
+            rows = list(batch.indices)
+            gold_log_prob[rows] = log_probs.cpu().numpy()
+            integers[:, rows] = torch.stack([rank, predicted, correct]).cpu().numpy()
             continue
-        rows = list(batch.indices)
-        gold_log_prob[rows] = log_probs.cpu().numpy()
-        integers[:, rows] = torch.stack([rank, predicted, correct]).cpu().numpy()
+        torch.cuda.empty_cache()  # only here: in its handler the exception still holds what did not fit
     if not np.isfinite(gold_log_prob).all():
-        raise ValueError(f"logits of {int((~np.isfinite(gold_log_prob)).sum())} examples are not finite")
+        raise ValueError(f"the loss of {int((~np.isfinite(gold_log_prob)).sum())} examples is not finite")
     return Scores(gold_log_prob, integers[0], integers[1], integers[2].astype(bool))
 
 

@@ -14,6 +14,7 @@ from laser_sweep.trial import ModelId
 
 SETTINGS = ("*.json", "*.txt", "tokenizer.model", "*.jinja")
 WEIGHTS = ("model*.safetensors",)
+_DTYPES = ("float32", "float16", "bfloat16", "float64")
 _LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
 
@@ -44,6 +45,13 @@ def find_checkpoint(spec: ModelSpec) -> Checkpoint:
     )
     config = _read_config(located.directory, spec)
     identity = ModelId(name=spec.name, repo=located.repo, revision=located.revision, dtype=_dtype(spec, config))
+    quantisation = config.get("quantization_config")
+    if quantisation:
+        method = quantisation.get("quant_method", "quantised") if isinstance(quantisation, dict) else "quantised"
+        raise RequestError(
+            f"model.path={spec.path} is quantised ({method}): an edit needs the weights themselves; "
+            "give the checkpoint that it was made from"
+        )
     return Checkpoint(spec, located.directory, identity, _num_layers(config))
 
 
@@ -64,10 +72,10 @@ def fetch_weights(checkpoint: Checkpoint) -> Path:
 def _read_config(directory: Path, spec: ModelSpec) -> dict[str, Any]:
     file = directory / "config.json"
     try:
-        config = json.loads(file.read_text())
+        config = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RequestError(f"model.path={spec.path} holds no config.json, so it is not a transformers model") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise RequestError(f"model.path={spec.path} has a damaged config.json: {error}") from None
     if not isinstance(config, dict):
         raise RequestError(f"model.path={spec.path} has a damaged config.json: not an object")
@@ -78,7 +86,12 @@ def _dtype(spec: ModelSpec, config: dict[str, Any]) -> str:
     """The dtype by name; `auto` is the one the checkpoint was saved in, which is what its config says."""
     if spec.dtype != "auto":
         return spec.dtype
-    return str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
+    inner = config.get("text_config") or {}
+    named = config.get("dtype") or config.get("torch_dtype") or inner.get("dtype") or inner.get("torch_dtype")
+    dtype = str(named or "float32").removeprefix("torch.")
+    if dtype not in _DTYPES:
+        raise RequestError(f"model.path={spec.path} was saved as {dtype}; give model.dtype={'|'.join(_DTYPES)}")
+    return dtype
 
 
 def _num_layers(config: dict[str, Any]) -> int | None:

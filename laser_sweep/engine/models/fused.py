@@ -13,25 +13,22 @@ FUSED = ("c_attn", "qkv_proj", "query_key_value", "gate_up_proj")
 """How fused maps end their names."""
 
 
-def fused_rows(
-    name: str, owner: nn.Module, outputs: int, config: PreTrainedConfig
-) -> Mapping[str, torch.Tensor] | None:
-    """The rows of each role in a fused map with `outputs` rows, None where the map is not known to be fused.
+def fused_rows(name: str, owner: nn.Module, outputs: int, config: PreTrainedConfig) -> Mapping[str, torch.Tensor]:
+    """The rows of each role in a fused map with `outputs` rows.
 
-    `name` is the last part of its name, `owner` the module that applies it.
+    `name` is the last part of its name, one of `FUSED`, and `owner` the module that applies it.
     """
     places = torch.arange(outputs)
     if name == "gate_up_proj":
-        gate, up = places.chunk(2)
+        # transformers says of its experts how gate and up share the parameter
+        gate, up = places.chunk(2) if getattr(owner, "is_concatenated", True) else (places[::2], places[1::2])
         return {"fc_in": gate, "fc_up": up}
     if name == "c_attn":
         query, key, value = places.chunk(3)
     elif name == "qkv_proj":
         query, key, value = places.split(_grouped_sizes(config))
-    elif name == "query_key_value":
-        query, key, value = _per_head(owner, places, config)
     else:
-        return None
+        query, key, value = _per_head(owner, places, config)
     return {"q_proj": query, "k_proj": key, "v_proj": value}
 
 

@@ -51,8 +51,13 @@ class Task:
         return int(VAL_FRACTION * len(self.examples))
 
     def split(self, split: Split, limit: int | None = None, seed: int | None = None) -> tuple[Example, ...]:
-        """The examples of a split, or `limit` of them drawn with `seed`, in the order of the data set."""
+        """The examples of a split, or `limit` of them drawn with `seed`, in the order of the data set.
+
+        Raises ValueError for a limit without a seed, which would draw others each time.
+        """
         rows = self.examples[: self.num_val] if split == "val" else self.examples[self.num_val :]
         if limit is None or limit >= len(rows):
             return rows
+        if seed is None or limit < 1:
+            raise ValueError(f"limit={limit} seed={seed}: a limit is 1 or more and needs a seed")
         return tuple(rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), limit)))

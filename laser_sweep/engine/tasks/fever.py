@@ -22,10 +22,10 @@ def examples(spec: DatasetSpec) -> Iterator[Example]:
     """
     labels: dict[str, set[str]] = {}
     for number, row in enumerate(read_rows(spec, columns=("claim", "label"))):
-        label = text_of(row, "label", number)
+        label = text_of(row, "label", number, spec)
         if label not in _GOLD:
             raise RequestError(f"dataset={spec.name} row {number}: label {label!r} is none of {listing(_GOLD)}")
-        labels.setdefault(text_of(row, "claim", number), set()).add(_GOLD[label])
+        labels.setdefault(text_of(row, "claim", number, spec), set()).add(_GOLD[label])
     agreed = ((claim, *golds) for claim, golds in labels.items() if len(golds) == 1)
     for index, (claim, gold) in enumerate(agreed):
         yield Example(id=str(index), prompt=prompt(claim), gold=gold, choices=CHOICES)

@@ -15,6 +15,9 @@ from laser_sweep.errors import RequestError, listing
 Row: TypeAlias = Mapping[str, Any]
 
 
+_ENCODING = "utf-8-sig"  # with or without the mark that spreadsheets write at the start
+
+
 class Sized(Protocol):
     """Rows that can be counted."""
 
@@ -72,11 +75,19 @@ def _load(files: Sequence[Path], origin: str, columns: Sequence[str]) -> Iterabl
     return rows
 
 
-def text_of(row: Row, column: str, number: int) -> str:
+def text_of(row: Row, column: str, number: int, spec: DatasetSpec) -> str:
     """What stands in a column, as text. Raises RequestError, naming the row, where nothing stands there."""
     if row.get(column) is None or not str(row[column]).strip():
-        raise RequestError(f"row {number} of the data set has no {column}")
+        raise RequestError(f"dataset={spec.name} row {number} has no {column}; mend the row or leave it out")
     return str(row[column])
+
+
+def number_of(row: Row, column: str, number: int, spec: DatasetSpec) -> float:
+    """What stands in a column, as a number. Raises RequestError, naming the row, where it is none."""
+    try:
+        return float(row[column])
+    except (TypeError, ValueError):
+        raise RequestError(f"dataset={spec.name} row {number}: {column} {row[column]!r} is not a number") from None
 
 
 def _read_parquet(files: Sequence[Path]) -> tuple[Sized, Sequence[str]]:
@@ -97,14 +108,15 @@ def _read_parquet(files: Sequence[Path]) -> tuple[Sized, Sequence[str]]:
 
 
 def _read_lines(files: Sequence[Path]) -> tuple[Sized, Sequence[str]]:
-    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    # Not splitlines(): what it takes for the end of a line may stand inside a JSON text.
+    lines = [line for file in files for line in file.read_text(encoding=_ENCODING).split("\n")]
     return _objects([json.loads(line) for line in lines if line.strip()])
 
 
 def _read_json(files: Sequence[Path]) -> tuple[Sized, Sequence[str]]:
     rows: list[Any] = []
     for file in files:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding=_ENCODING))
         if not isinstance(values, list):
             raise ValueError("it is not a list of objects")
         rows += values
@@ -122,9 +134,12 @@ def _read_csv(files: Sequence[Path]) -> tuple[Sized, Sequence[str]]:
     rows: list[Row] = []
     names: dict[str, None] = {}
     for file in files:
-        with file.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            rows += [{name: value or None for name, value in row.items()} for row in reader]
+        with file.open(encoding=_ENCODING, newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            for row in reader:
+                if None in row or None in row.values():
+                    raise ValueError(f"line {reader.line_num} has more or fewer fields than there are columns")
+                rows.append({name: value or None for name, value in row.items()})
             names |= dict.fromkeys(reader.fieldnames or ())
     return rows, list(names)
 

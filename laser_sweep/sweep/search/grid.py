@@ -48,7 +48,8 @@ def check_taus(axes: Axes) -> None:
     """Raises RequestError for a name that no model has."""
     allowed = (*TAUS, *GROUPS, "each")
     for tau in axes.tau:
-        if tau not in allowed:
+        name, dot, expert = tau.partition(".")
+        if tau not in allowed and not (name in TAUS and dot and expert.isdigit()):
             raise RequestError(f"tau={tau} does not exist{suggestion(tau, allowed)}; choose from {listing(allowed)}")
 
 
@@ -97,7 +98,7 @@ def _expand_taus(names: Sequence[str], layout: Layout, model: str) -> Iterator[t
         if name == "each":
             yield from ((tau, (tau,)) for tau in layout.taus)
             continue
-        members = tuple(tau for tau in GROUPS.get(name, (name,)) if tau in layout.taus)
+        members = tuple(tau for tau in GROUPS.get(name, (name,)) if tau.partition(".")[0] in layout.taus)
         if not members:
             raise RequestError(
                 f"tau={name} does not exist in {model}; it has {listing(layout.taus)}, "
@@ -118,7 +119,7 @@ def _expand_layers(names: Sequence[LayerName], num_layers: int) -> Iterator[int 
 
 def _matrices(members: Sequence[str], layer: int | None, layout: Layout, model: str) -> list[Matrix]:
     layers = range(layout.num_layers) if layer is None else (layer,)
-    matrices = [Matrix(tau, at) for at in layers for tau in members if Matrix(tau, at) in layout.weights]
+    matrices = [matrix for at in layers for tau in members for matrix in layout.matrices(tau, at)]
     if not matrices:
         raise RequestError(f"tau={listing(members)} does not exist in layer={layer} of {model}")
     return matrices

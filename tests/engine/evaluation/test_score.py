@@ -200,7 +200,7 @@ def test_a_constant_choice_is_right_whatever_other_tokens_say(model: PreTrainedM
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_logits_that_are_not_finite_are_an_error_that_counts_the_examples(value: float, model: PreTrainedModel) -> None:
     model.get_output_embeddings().weight[7] = value
-    with pytest.raises(ValueError, match=r"logits of \d+ examples are not finite"):
+    with pytest.raises(ValueError, match=r"loss of \d+ examples is not finite"):
         run(model, questions(10, 2))
 
 

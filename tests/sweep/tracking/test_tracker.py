@@ -1,0 +1,76 @@
+"""A tracker that fails must cost nothing but its own reports."""
+
+from __future__ import annotations
+
+import pytest
+
+from laser_sweep.sweep.tracking.tracker import GuardedTracker, NullTracker
+from laser_sweep.trial import Evaluation, ModelId, Trial, TrialResult
+
+RESULT = TrialResult(
+    trial=Trial(
+        model=ModelId(name="m", repo="m", revision="1", dtype="float32"),
+        edits=(),
+        evaluation=Evaluation(dataset="d", revision="1", split="val"),
+    ),
+    status="failed",
+    error="it broke",
+)
+
+
+class Recorder(NullTracker):
+    """Writes down its calls and fails in one of them."""
+
+    def __init__(self, fails_in: str | None = None, error: BaseException | None = None) -> None:
+        self.fails_in = fails_in
+        self.error = error or RuntimeError("no\n  network")
+        self.calls: list[str] = []
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self.fails_in:
+            raise self.error
+
+    def start(self, sweep: str, config_json: str) -> None:
+        self._called("start")
+
+    def trial(self, result: TrialResult) -> None:
+        self._called("trial")
+
+    def finish(self) -> str | None:
+        self._called("finish")
+        return "https://there"
+
+
+def tell(tracker: NullTracker | GuardedTracker) -> str | None:
+    tracker.start("sweep", "{}")
+    tracker.trial(RESULT)
+    tracker.trial(RESULT)
+    return tracker.finish()
+
+
+def test_a_guard_passes_everything_on() -> None:
+    recorder, warnings = Recorder(), []
+    assert tell(GuardedTracker(recorder, warnings.append)) == "https://there"
+    assert recorder.calls == ["start", "trial", "trial", "finish"]
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("fails_in", "reached"),
+    [("start", ["start"]), ("trial", ["start", "trial"]), ("finish", ["start", "trial", "trial", "finish"])],
+)
+def test_a_guard_warns_once_and_falls_silent(fails_in: str, reached: list[str]) -> None:
+    recorder, warnings = Recorder(fails_in), []
+    assert tell(GuardedTracker(recorder, warnings.append)) is None
+    assert recorder.calls == reached
+    assert warnings == ["tracking stopped, the sweep goes on: RuntimeError: no network"]
+
+
+def test_a_guard_lets_an_interruption_through() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        tell(GuardedTracker(Recorder("trial", KeyboardInterrupt()), print))
+
+
+def test_no_tracker_says_nothing() -> None:
+    assert tell(NullTracker()) is None
