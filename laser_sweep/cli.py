@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import hydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).resolve().parent
 # A wheel carries a copy of conf/; a checkout has the original beside the package.
 CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
+_INFO = ("--info", "-i")
+_INFO_VALUES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 _PLAIN_WIDTH = 120  # of tables where standard output is not a terminal
 _FLAGS_WITH_VALUE = (
     "--cfg",
@@ -59,6 +62,12 @@ def main() -> None:
         leave(error)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except (ValueError, TypeError) as error:
+        # Hydra's way to refuse some command lines. What goes wrong in a sweep is a bug, and keeps its traceback.
+        in_sweep = any(frame.f_code is run_configs.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
+        if show_traceback or in_sweep:
+            raise
+        leave(RequestError(str(error)))
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:
@@ -70,10 +79,14 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
     overrides: list[str] = []
     value_follows = False
     for argument in arguments:
-        is_override = not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
-        (overrides if is_override and not value_follows else flags).append(argument)
+        is_flag = argument.startswith("-") or value_follows
+        if flags and flags[-1] in _INFO and not value_follows:
+            # Its value may be left out, and must not be taken from the overrides that come to stand behind it.
+            is_flag |= argument in _INFO_VALUES
+            flags += [] if argument in _INFO_VALUES else ["all"]
+        (flags if is_flag else overrides).append(argument)
         value_follows = argument in _FLAGS_WITH_VALUE
-    return flags + overrides
+    return [*flags, *(["all"] if flags and flags[-1] in _INFO else []), *overrides]
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -176,11 +189,15 @@ def _explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={name} does not exist{suggestion(name, error.options)}; choose one of {listing(error.options)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be read as an override: {error.message}"
     unknown = re.match(r"Could not override '([^']+)'", str(error))
     if unknown is not None:
         from laser_sweep.config import setting_names
 
         near = suggestion(unknown[1], setting_names())
+        if unknown[1] in setting_names():
+            return f"{unknown[1]} takes new keys one by one: +{unknown[1]}.KEY=VALUE"
         return f"{unknown[1]} is not a setting{near}; `laser-sweep --help` lists them all"
     swept = re.match(r"Ambiguous value for argument '([^=]+)=([^']+)'", str(error))
     if swept is not None:

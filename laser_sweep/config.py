@@ -24,7 +24,7 @@ from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.errors import RequestError, listing, suggestion
 from laser_sweep.sweep.executors.spec import ClusterSpec
 from laser_sweep.sweep.jobs import EvaluationSpec, Question
-from laser_sweep.sweep.search.grid import Axes, Intervention, LayerName, check_taus
+from laser_sweep.sweep.search.grid import Axes, Intervention, LayerName, check_options, check_taus
 from laser_sweep.sweep.tracking.tracker import TrackingSpec
 
 _LAYER_NAMES: tuple[Literal["last", "each", "all"], ...] = ("last", "each", "all")
@@ -74,6 +74,8 @@ def read_request(config: DictConfig) -> Request:
     if not isinstance(values, dict):
         raise RequestError("the configuration is not a mapping")
     plain: dict[str, Any] = {str(key): value for key, value in values.items()}
+    for group in ("model", "dataset"):
+        _name_after_path(plain.get(group))
     config_json = json.dumps(_without_secrets(plain), sort_keys=True)
     axes = Axes(
         tau=tuple(str(value) for value in _as_list("tau", plain.pop("tau", None))),
@@ -81,14 +83,13 @@ def read_request(config: DictConfig) -> Request:
         rho=tuple(_rho(value) for value in _as_list("rho", plain.pop("rho", None))),
     )
     check_taus(axes)
-    for group in ("model", "dataset"):
-        _name_after_path(plain.get(group))
     _check_keys(plain, Settings, "")
     try:
         settings = TypeAdapter(Settings).validate_python(plain)
     except ValidationError as error:
         raise RequestError(_describe(error)) from None
     _check_ranges(settings)
+    check_options(settings.intervention)
     return Request(
         settings,
         Question(
@@ -149,7 +150,7 @@ def _layer(value: Any) -> LayerName:
 
 def _rho(value: Any) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or math.isnan(value) or not 0 <= value <= 1:
+    if not number or not 0 <= value <= 1:  # also where it is not a number: nan compares false
         raise RequestError(
             f"rho={value} is not a fraction of the rank; give numbers from 0 (zero matrix) to 1 (untouched)"
         )
@@ -159,9 +160,12 @@ def _rho(value: Any) -> float:
 def _check_keys(values: Mapping[str, Any], schema: type, prefix: str) -> None:
     """Raises RequestError for a key that nothing reads, at any depth."""
     hints = typing.get_type_hints(schema)
+    known = hints if prefix else ("tau", "layer", "rho", *hints)
     for key, value in values.items():
         if key not in hints:
-            raise RequestError(f"{prefix}{key} is not a setting{suggestion(key, hints)}; there are {listing(hints)}")
+            raise RequestError(f"{prefix}{key} is not a setting{suggestion(key, known)}; there are {listing(known)}")
+        if isinstance(value, bool) and hints[key] is not bool:
+            raise RequestError(f"{prefix}{key}={str(value).lower()}: true and false are no values of this setting")
         nested = _dataclass_of(hints[key])
         if nested is not None and isinstance(value, dict):
             _check_keys(value, nested, f"{prefix}{key}.")
@@ -181,13 +185,16 @@ def _dataclass_of(hint: Any) -> type | None:
     return next((o for o in options if isinstance(o, type) and dataclasses.is_dataclass(o)), None)
 
 
+_TYPE_NAMES = ("int", "float", "str", "bool", "none", "HubSource")
+
+
 def _describe(error: ValidationError) -> str:
     """One line on the first thing that is wrong."""
     first = error.errors()[0]
     keys: list[str] = []
     for part in first["loc"]:
-        # Union members and list places follow the key that a person can set.
-        if isinstance(part, int) or ((keys and part in ("int", "float", "str")) or str(part).startswith("literal[")):
+        # Members of a union and places in a list follow the key that a person can set.
+        if isinstance(part, int) or (keys and (part in _TYPE_NAMES or "[" in part)):
             break
         keys.append(str(part))
     same = [other for other in error.errors() if other["loc"][: len(keys)] == first["loc"][: len(keys)]]
@@ -198,6 +205,8 @@ def _describe(error: ValidationError) -> str:
 
 
 def _check_ranges(settings: Settings) -> None:
+    if not settings.store.path.strip():
+        raise RequestError("store.path= is empty; give a directory")
     positive = {
         "evaluation.limit": settings.evaluation.limit,
         "evaluation.test_limit": settings.evaluation.test_limit,
@@ -210,7 +219,7 @@ def _check_ranges(settings: Settings) -> None:
         if value is not None and value < 1:
             raise RequestError(f"{key}={value} is too small; it is a count of 1 or more")
     gpus = settings.cluster.gpus_per_worker
-    if gpus != "auto" and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+    if gpus != "auto" and not (0 <= gpus <= 1 or (math.isfinite(gpus) and gpus == int(gpus) > 0)):
         raise RequestError(f"cluster.gpus_per_worker={gpus} cannot be had; give a fraction below 1 or a whole number")
 
 

@@ -124,21 +124,23 @@ class ParquetStore:
         """
         if not self.trials.is_dir():
             raise RequestError(f"store.path={self.root} is not a store; give a directory that a sweep wrote")
-        self._compact(self.predictions, PREDICTIONS)
-        return self._compact(self.trials, TRIALS)
+        self.reading("predictions", lambda files: self._merge(files, PREDICTIONS))
+        return self.reading("trials", lambda files: self._merge(files, TRIALS))
 
-    def _compact(self, directory: Path, schema: pa.Schema) -> int:
-        files = [(file, file.stat()) for file in self.readable(self._files(directory))]
+    def _merge(self, listed: Sequence[Path], schema: pa.Schema) -> int:
+        files = [(file, file.stat()) for file in self.readable(listed)]
         if len(files) < 2:
             return 0
         keys: set[str] = set()
         kept = []
         for file, _ in files:
-            table = pq.read_table(file, schema=schema, partitioning=None)
+            table = self._table(file, schema=schema)
+            if table is None:
+                continue
             found = table["trial_key"].to_pylist()
             kept.append(table.filter(pa.array([key not in keys for key in found], type=pa.bool_())))
             keys |= set(found)
-        _write_atomically(pa.concat_tables(kept), directory / f"{COMPACTED}{time.time_ns():020d}.parquet")
+        _write_atomically(pa.concat_tables(kept), listed[0].parent / f"{COMPACTED}{time.time_ns():020d}.parquet")
         for file, stat in files:
             with suppress(FileNotFoundError):
                 now = file.stat()

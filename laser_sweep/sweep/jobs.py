@@ -11,6 +11,7 @@ from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.engine.tasks.example import Task
 from laser_sweep.engine.tasks.registry import load_task
 from laser_sweep.engine.tasks.spec import DatasetSpec
+from laser_sweep.errors import RequestError
 from laser_sweep.sweep.search.grid import Axes, Intervention, Proposal, check_layers, check_taus, expand
 from laser_sweep.trial import Evaluation, Split, Trial
 
@@ -160,4 +161,8 @@ class _Model:
         from laser_sweep.engine.worker import max_tokens
 
         examples = task.split(evaluation.split, evaluation.limit, evaluation.seed)
-        return sum(len(encoded.input_ids) for encoded in encode(examples, self._tokenizer, max_tokens(self._config)))
+        try:
+            encoded = encode(examples, self._tokenizer, max_tokens(self._config))
+        except RequestError as error:
+            raise RequestError(f"dataset={task.name} {error}") from None
+        return sum(len(one.input_ids) for one in encoded)

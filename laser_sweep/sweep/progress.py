@@ -88,7 +88,7 @@ class BarProgress:
         self._bar.update(self._task, advance=1, best=self._best.describe())
 
     def note(self, message: str) -> None:
-        self._bar.console.print(message, markup=False, highlight=False)
+        self._bar.console.print(message, markup=False, emoji=False, highlight=False)
 
     def stop(self) -> None:
         self._bar.stop()
@@ -125,7 +125,7 @@ class LineProgress:
             )
 
     def note(self, message: str) -> None:
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         pass

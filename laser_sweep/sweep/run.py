@@ -18,7 +18,7 @@ from laser_sweep.analysis.statistics import PairedGain, paired_gain
 from laser_sweep.sweep.jobs import Job, Question
 from laser_sweep.sweep.plan import Comparison, Resume, compare, search_trials, subtract_stored, work_units
 from laser_sweep.sweep.protocols import Executor, Progress, Store, Tracker
-from laser_sweep.trial import Evaluation, ModelId, Trial, TrialResult
+from laser_sweep.trial import Trial, TrialResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class Outcome:
 
     def question(self, trial: Trial) -> Question:
         """The question that asked for a trial."""
-        asked = (trial.model, trial.evaluation.revision)
         for comparison in self.comparisons:
-            if (comparison.job.checkpoint.identity, comparison.job.task.revision) == asked:
-                return comparison.questions.get(trial.edits, comparison.job.question)
+            job = comparison.job
+            if job.checkpoint.identity == trial.model and job.evaluation(trial.evaluation.split) == trial.evaluation:
+                return comparison.questions.get(trial.edits, job.question)
         raise KeyError(trial.key)
 
     def objective(self, job: Job) -> float | None:
@@ -131,7 +131,7 @@ class Sweep:
         outcome.reused += len(plan.reused)
         if not plan.pending:
             return
-        gains = _Gains(self._store, [*wanted, *plan.pending], plan.pending)
+        gains = _Gains(self._store, wanted, plan.pending)
         if not self._tracking:
             first = outcome.question(plan.pending[0])
             self._tracker.start(first.sweep, first.config_json)
@@ -142,6 +142,15 @@ class Sweep:
                 self._keep(result, outcome)
         for result in gains.waiting():
             self._keep(result, outcome)
+        for key, result in plan.reused.items():
+            if result.ok and result.gain is None:  # stored when the untouched model had not been measured
+                self._count_late(gains.counted(result, self._store.correct(key)), outcome)
+
+    def _count_late(self, result: TrialResult, outcome: Outcome) -> None:
+        if result.gain is not None:
+            question = outcome.question(result.trial)
+            self._store.write(result, question.sweep, question.config_json)
+            outcome.results[result.trial.key] = result
 
     def _keep(self, result: TrialResult, outcome: Outcome) -> None:
         question = outcome.question(result.trial)
@@ -178,31 +187,39 @@ class _Gains:
     """Counts each result's gain over the untouched model; holds back results that come before the untouched model's."""
 
     def __init__(self, store: Store, wanted: Sequence[Trial], pending: Sequence[Trial]) -> None:
-        self._answers: dict[tuple[ModelId, Evaluation], npt.NDArray[np.bool_] | None] = {}
-        self._waiting: dict[tuple[ModelId, Evaluation], list[TrialResult]] = {}
-        awaited = {(trial.model, trial.evaluation) for trial in pending if trial.untouched}
-        for trial in wanted:
-            if trial.untouched and (trial.model, trial.evaluation) not in awaited:
-                self._answers[trial.model, trial.evaluation] = store.correct(trial.key)
+        self._answers: dict[str, npt.NDArray[np.bool_] | None] = {}
+        self._waiting: dict[str, list[TrialResult]] = {}
+        awaited = {trial.key for trial in pending if trial.untouched}
+        for key in {_untouched_key(trial) for trial in wanted} - awaited:
+            self._answers[key] = store.correct(key)
 
     def add(self, result: TrialResult) -> list[TrialResult]:
         """The results whose gains are known now."""
-        asked = (result.trial.model, result.trial.evaluation)
+        key = _untouched_key(result.trial)
         if result.trial.untouched:
-            self._answers[asked] = None if result.predictions is None else result.predictions.correct
-            return [self._count(r) for r in (result, *self._waiting.pop(asked, []))]
-        if asked not in self._answers:
-            self._waiting.setdefault(asked, []).append(result)
+            self._answers[key] = None if result.predictions is None else result.predictions.correct
+            return [self._count(r) for r in (result, *self._waiting.pop(key, []))]
+        if key not in self._answers:
+            self._waiting.setdefault(key, []).append(result)
             return []
         return [self._count(result)]
 
     def waiting(self) -> list[TrialResult]:
-        """Results whose untouched model never came; their gains stay unknown."""
+        """Results whose untouched model never came; their gains stay open until it does."""
         return [result for results in self._waiting.values() for result in results]
 
-    def _count(self, result: TrialResult) -> TrialResult:
-        untouched = self._answers[result.trial.model, result.trial.evaluation]
-        if result.predictions is None or untouched is None:
+    def counted(self, result: TrialResult, correct: npt.NDArray[np.bool_] | None) -> TrialResult:
+        """The result with its gain, from which examples it got right; without, where that or the other is not known."""
+        untouched = self._answers.get(_untouched_key(result.trial))
+        if correct is None or untouched is None:
             return result
-        paired = paired_gain(result.predictions.correct, untouched)
+        paired = paired_gain(correct, untouched)
         return replace(result, gain=paired.gain, gain_p_value=paired.p_value)
+
+    def _count(self, result: TrialResult) -> TrialResult:
+        return self.counted(result, None if result.predictions is None else result.predictions.correct)
+
+
+def _untouched_key(trial: Trial) -> str:
+    """The key of the untouched model on the examples of a trial; the names in it do not count."""
+    return replace(trial, edits=()).key

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from laser_sweep.sweep.jobs import Job
 from laser_sweep.sweep.plan import Comparison, Plan, compare
@@ -16,6 +18,7 @@ from laser_sweep.sweep.run import Confirmed, Outcome
 from laser_sweep.trial import TrialResult
 
 SHOWN = 10
+_PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False, "soft_wrap": True}  # as it is spelled
 
 
 def print_outcome(console: Console, outcome: Outcome, store_path: str) -> None:
@@ -29,11 +32,13 @@ def print_outcome(console: Console, outcome: Outcome, store_path: str) -> None:
                 console.print(line, highlight=False, soft_wrap=True)
     console.print()
     for failed in islice(outcome.failed, SHOWN):
-        console.print(f"failed: {failed.trial.describe()}: {failed.error}", style="red", markup=False, soft_wrap=True)
+        console.print(
+            f"failed: {failed.trial.describe()}: {failed.error}", style="red", markup=False, emoji=False, soft_wrap=True
+        )
     console.print(_counts(outcome), highlight=False, soft_wrap=True)
-    console.print(f"results: {store_path}/trials, {store_path}/predictions", highlight=False, soft_wrap=True)
+    console.print(f"results: {store_path}/trials, {store_path}/predictions", **_PLAIN)
     if outcome.tracked is not None:
-        console.print(outcome.tracked, markup=False, highlight=False, soft_wrap=True)
+        console.print(outcome.tracked, **_PLAIN)
 
 
 def print_plan(console: Console, jobs: Sequence[Job], plan: Plan, store_path: str) -> None:
@@ -45,8 +50,8 @@ def print_plan(console: Console, jobs: Sequence[Job], plan: Plan, store_path: st
         job = comparison.job
         val, test = (len(job.task.split(s, job.evaluation(s).limit, job.evaluation(s).seed)) for s in ("val", "test"))
         table.add_row(
-            job.checkpoint.identity.name,
-            job.task.name,
+            Text(job.checkpoint.identity.name),
+            Text(job.task.name),
             f"{len(comparison.trials):,}",
             f"{val:,}",
             f"{test:,}",
@@ -67,7 +72,7 @@ def print_plan(console: Console, jobs: Sequence[Job], plan: Plan, store_path: st
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"store: {store_path}", highlight=False, soft_wrap=True)
+    console.print(f"store: {store_path}", **_PLAIN)
 
 
 def _cost(jobs: Iterable[Job], plan: Plan) -> tuple[int, float]:
@@ -87,8 +92,11 @@ def _val_table(outcome: Outcome, comparison: Comparison) -> Table:
     edited = [result for result in outcome.ranked(comparison) if not result.trial.untouched]
     table = Table(
         box=box.SIMPLE,
-        title=f"{identity.name} on {task.name}, val"
-        + ("" if untouched is None or not untouched.ok else f" ({untouched.measured().num_examples:,} examples)"),
+        title=Text(
+            f"{identity.name} on {task.name}, val"
+            + ("" if untouched is None or not untouched.ok else f" ({untouched.measured().num_examples:,} examples)"),
+            style="italic",
+        ),
         title_justify="left",
     )
     for heading in ("intervention", "τ", "ℓ", "ρ", "accuracy %", "± se", "log-loss", "gain", "p"):
@@ -106,7 +114,7 @@ def _val_table(outcome: Outcome, comparison: Comparison) -> Table:
 def _cells(result: TrialResult) -> tuple[str, ...]:
     trial, metrics = result.trial, result.measured()
     return (
-        "untouched" if trial.untouched else trial.intervention,
+        "untouched" if trial.untouched else escape(trial.intervention),
         trial.tau or "",
         "" if trial.untouched else "all" if trial.layer is None else str(trial.layer),
         "" if trial.rho is None else f"{trial.rho:g}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from laser_sweep.cli import CONF
 from laser_sweep.config import Settings, read_request
 from laser_sweep.engine.editing.methods import DEFAULT_OPTIONS, METHODS
+from laser_sweep.errors import RequestError
 from laser_sweep.trial import TAUS
 
 OPTIONS = sorted(
@@ -51,14 +53,20 @@ def test_there_are_options_to_test() -> None:
     assert {"model=demo", "model=llama2", "dataset=demo", "dataset=fever", "tracking=none"} <= set(OPTIONS)
 
 
+def chosen(option: str) -> DictConfig:
+    """The configuration with an option, and with a value for what it leaves to the person to say."""
+    missing = OmegaConf.missing_keys(composed(option))
+    return composed(option, *(f"{key}=some/where" for key in sorted(missing)))
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_composes_to_a_valid_request_in_which_every_key_is_read(option: str) -> None:
-    config = composed(option)
+    config = chosen(option)
     request = read_request(config)
     group, name = option.split("=")
     file = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
-    for key in set(file) - {"defaults"}:
-        assert file[key] == OmegaConf.to_container(config[group])[key] or "${" in str(file[key])  # the file took part
+    for key in set(file) - {"defaults"}:  # the file took part
+        assert file[key] in (OmegaConf.to_container(config[group])[key], "???") or "${" in str(file[key])
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     settings = dict(fields(Settings))
@@ -73,10 +81,17 @@ def test_every_setting_stands_in_some_file_of_conf() -> None:
     """A setting that no file shows can only be found by reading the source."""
     shown: set[str] = set()
     for option in OPTIONS:
-        values = OmegaConf.to_container(composed(option), resolve=True)
+        values = OmegaConf.to_container(chosen(option), resolve=True)
         assert isinstance(values, dict)
         shown |= set(leaves(values))
     assert {name for name, _ in fields(Settings)} - {"intervention.options"} <= shown
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_what_an_option_leaves_to_say_is_asked_for_by_its_key(option: str) -> None:
+    for key in OmegaConf.missing_keys(composed(option)):
+        with pytest.raises(RequestError, match=f"^{re.escape(key)} is missing; set it with {re.escape(key)}="):
+            read_request(composed(option))
 
 
 def test_every_method_has_an_intervention_of_its_name() -> None:

@@ -6,7 +6,8 @@ import json
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import laser_sweep
+from laser_sweep.engine.editing.editor import Editor
 from laser_sweep.store.store import ParquetStore
+from laser_sweep.trial import Edit
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ASSETS = Path(laser_sweep.__file__).parent / "demo" / "assets"
@@ -221,14 +224,15 @@ def test_a_signal_ends_the_sweep_after_the_running_trial_and_the_same_line_runs_
 def test_a_second_signal_stops_in_the_middle_of_a_trial(
     laser: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    write = ParquetStore.write
+    applied = Editor.applied
 
-    def write_and_interrupt(*arguments: object) -> None:
-        write(*arguments)  # type: ignore[arg-type]
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
+    def interrupt_and_apply(editor: Editor, edits: Sequence[Edit]) -> AbstractContextManager[object]:
+        if edits:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return applied(editor, edits)
 
-    monkeypatch.setattr(ParquetStore, "write", write_and_interrupt)
+    monkeypatch.setattr(Editor, "applied", interrupt_and_apply)
     run = laser(*LINE)
     assert run.returncode == 130
     assert "Traceback" not in run.stderr

@@ -165,6 +165,20 @@ def test_the_stored_configuration_is_the_whole_of_it_but_for_secrets() -> None:
     assert request(rho=[0.01, 0.5], cluster__env={"A": "b"}).question.config_json == read.question.config_json
 
 
+def test_a_model_and_a_data_set_without_a_name_are_called_like_their_files() -> None:
+    nameless = {"model__name": None, "dataset__name": None}
+    named = request(**nameless, model__path="EleutherAI/pythia-70m", dataset__path="/data/my.prompts.jsonl").question
+    assert (named.model.name, named.dataset.name, named.sweep) == ("pythia-70m", "my.prompts", "pythia-70m-my.prompts")
+    local = request(model__name=None, model__path="/models/mine/").question
+    assert local.model.name == "mine"
+
+
+@pytest.mark.xfail(strict=True, reason="the stored configuration is made before the name is")
+def test_the_stored_configuration_names_the_model_as_the_results_do() -> None:
+    question = request(model__name=None, model__path="EleutherAI/pythia-70m").question
+    assert json.loads(question.config_json)["model"]["name"] == question.model.name
+
+
 def test_settings_of_the_whole_sweep_cannot_differ_between_its_jobs() -> None:
     requests = [request(), request(rho=0.5, seed=3, evaluation__limit=9)]
     assert shared_settings(requests) == requests[0].settings
@@ -199,7 +213,7 @@ def shown(value: Any) -> list[str]:
     return [str(value), *str(value).split("\n")[:1], *whole]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(axis=st.sampled_from(["tau", "layer", "rho"]), value=AXIS_JUNK)
 @example(axis="rho", value=float("nan"))
 @example(axis="rho", value=True)
@@ -236,7 +250,7 @@ def unharmed(value: Any) -> bool:
     return not infinite and not isinstance(value, bool)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(key=st.sampled_from([key for key in KEYS if key not in ("tau", "layer", "rho")]), value=JUNK.filter(unharmed))
 def test_any_value_of_any_setting_is_read_or_refused_by_name_in_one_line(key: str, value: Any) -> None:
     try:

@@ -67,9 +67,9 @@ def test_one_direction_of_a_late_mlp_matrix_is_enough(shipped: Any, tau: str) ->
 
 def test_no_late_attention_matrix_helps(shipped: Any) -> None:
     last = shipped.model.config.n_layer - 1
-    untouched = shipped.accuracy(every=4)
+    untouched = shipped.accuracy(every=8)
     gains = {
-        (tau, rho): shipped.accuracy({f"transformer.h.{last}.attn.{tau}.weight": rho}, every=4) - untouched
+        (tau, rho): shipped.accuracy({f"transformer.h.{last}.attn.{tau}.weight": rho}, every=8) - untouched
         for tau in ("q_proj", "k_proj", "v_proj", "out_proj")
         for rho in RHOS
     }
@@ -78,4 +78,4 @@ def test_no_late_attention_matrix_helps(shipped: Any) -> None:
 
 @pytest.mark.parametrize("rho", [0.01, 0.05, 0.1])
 def test_an_early_matrix_that_loses_its_rank_ruins_it(shipped: Any, rho: float) -> None:
-    assert shipped.accuracy({"transformer.h.0.mlp.fc_out.weight": rho}) < 0.05
+    assert shipped.accuracy({"transformer.h.0.mlp.fc_out.weight": rho}, every=4) < 0.05

@@ -27,13 +27,13 @@ def test_two_trainings_write_the_same_bytes(
     """In two processes, of which one was told to use more threads and has used its random numbers before."""
     before = contents(assets)
     subprocess.run(
-        [sys.executable, "-m", "laser_sweep.demo", "--steps", "20", "--to", str(tmp_path / "one")],
+        [sys.executable, "-m", "laser_sweep.demo", "--steps", "8", "--to", str(tmp_path / "one")],
         check=True,
         timeout=200,
         capture_output=True,
     )
     threads = torch.get_num_threads()
-    monkeypatch.setattr(sys, "argv", ["demo", "--steps", "20", "--to", str(tmp_path / "other")])
+    monkeypatch.setattr(sys, "argv", ["demo", "--steps", "8", "--to", str(tmp_path / "other")])
     torch.rand(5)
     try:
         torch.set_num_threads(2)

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from laser_sweep.engine import worker as worker_module
 from laser_sweep.engine.models.checkpoint import Checkpoint, find_checkpoint
@@ -347,7 +354,7 @@ def test_a_trial_that_cannot_be_computed_fails_with_its_reason_and_the_next_ones
     untouched, truncated, replaced = work(
         spoilt, task, trial(spoilt, task), trial(spoilt, task, laser(0.1)), trial(spoilt, task, zeroed)
     )
-    assert (untouched.status, untouched.error) == ("failed", "ValueError: logits of 8 examples are not finite")
+    assert (untouched.status, untouched.error) == ("failed", "ValueError: the loss of 8 examples is not finite")
     assert (truncated.status, truncated.error) == ("failed", "ValueError: the weight has entries that are not finite")
     for failed in (untouched, truncated):
         assert failed.metrics is None
@@ -443,7 +450,7 @@ def test_a_prompt_longer_than_the_model_reads_is_the_requests_fault(
 def test_the_number_of_positions_is_read_under_each_of_its_names() -> None:
     assert max_tokens(LlamaConfig(max_position_embeddings=77)) == 77
     assert max_tokens(GPT2Config(n_positions=88)) == 88
-    assert max_tokens(object()) is None
+    assert max_tokens(BloomConfig()) is None
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 
 from laser_sweep.engine.editing.factor import Factors, in_full, rank_of
-from laser_sweep.trial import Edit, Option
+from laser_sweep.trial import Edit
 
 FactorsOf: TypeAlias = Callable[[], Factors]
 Method: TypeAlias = Callable[[torch.Tensor, Edit, FactorsOf], torch.Tensor]
@@ -53,9 +53,6 @@ def zero(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> torch.Tensor:
 
 
 METHODS: Mapping[str, Method] = {"laser": laser, "randomized": randomized, "prune": prune, "zero": zero}
-
-DEFAULT_OPTIONS: Mapping[str, Mapping[str, Option]] = {"randomized": {"power_iterations": 2, "seed": 0}}
-"""Options that a method takes; a method that is not listed takes none."""
 
 
 def kept_rank(edit: Edit, rows: int, columns: int) -> int | None:

@@ -11,6 +11,9 @@ from transformers import PreTrainedConfig
 
 FUSED = ("c_attn", "qkv_proj", "query_key_value", "gate_up_proj")
 """How fused maps end their names."""
+_KNOWN = ("gpt2", "gpt_bigcode", "codegen", "phi3", "minimax", "gpt_neox", "bloom", "falcon")
+"""Model types whose fused queries, keys and values are known; in others they are left unnamed."""
+_CODEGEN_SHARDS = 4  # CodeGen's queries, values and keys stand as its four accelerators held them
 
 
 def fused_rows(name: str, owner: nn.Module, outputs: int, config: PreTrainedConfig) -> Mapping[str, torch.Tensor]:
@@ -23,9 +26,14 @@ def fused_rows(name: str, owner: nn.Module, outputs: int, config: PreTrainedConf
         # transformers says of its experts how gate and up share the parameter
         gate, up = places.chunk(2) if getattr(owner, "is_concatenated", True) else (places[::2], places[1::2])
         return {"fc_in": gate, "fc_up": up}
-    if name == "c_attn":
+    config = config.get_text_config()
+    if config.model_type not in _KNOWN:
+        return {}  # a guess could edit rows of another role
+    if name == "c_attn" and not hasattr(owner, "multi_query"):  # GPT-BigCode has it, GPT-2 has not
         query, key, value = places.chunk(3)
-    elif name == "qkv_proj":
+    elif name == "qkv_proj" and config.model_type == "codegen":
+        query, value, key = (part.flatten() for part in places.view(_CODEGEN_SHARDS, 3, -1).unbind(1))
+    elif name == "qkv_proj" and config.model_type != "minimax":
         query, key, value = places.split(_grouped_sizes(config))
     else:
         query, key, value = _per_head(owner, places, config)
@@ -41,9 +49,9 @@ def _grouped_sizes(config: Any) -> list[int]:
 
 
 def _per_head(owner: Any, places: torch.Tensor, config: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rows of q, k and v where they stand head by head: GPT-NeoX, BLOOM, and the three layouts of Falcon."""
+    """Rows of q, k and v head by head: GPT-NeoX, BLOOM, MiniMax, GPT-BigCode's two layouts and Falcon's three."""
     heads = config.num_attention_heads
-    head_dim = config.hidden_size // heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     if getattr(owner, "new_decoder_architecture", False):
         groups = places.view(owner.num_kv_heads, heads // owner.num_kv_heads + 2, head_dim)
         return groups[:, :-2].flatten(), groups[:, -2].flatten(), groups[:, -1].flatten()

@@ -57,9 +57,7 @@ class Layout:
 
     def matrices(self, tau: str, layer: int) -> tuple[Matrix, ...]:
         """The matrices that τ names in a layer: one, all experts' (`fc_in`), one expert's (`fc_in.3`), or none."""
-        if Matrix(tau, layer) in self.weights:
-            return (Matrix(tau, layer),)
-        return tuple(m for m in self.weights if m.layer == layer and m.tau.startswith(f"{tau}."))
+        return tuple(m for m in self.weights if m.layer == layer and (m.tau == tau or m.tau.startswith(f"{tau}.")))
 
     def shape(self, matrix: Matrix) -> tuple[int, int]:
         """(out, in) of a matrix."""
@@ -75,8 +73,11 @@ def find_layout(model: PreTrainedModel) -> Layout:
     blocks = _blocks(model)
     weights: dict[Matrix, Weight] = {}
     for layer, block in enumerate(blocks):
-        for tau, weight in _weights(block, model):
-            matrix = Matrix(tau, layer)
+        found = list(_weights(block, model))
+        gated = any(tau.startswith("fc_in") for tau, _ in found)
+        for tau, weight in found:
+            # without a gate the map up is the one that reads the hidden states, whatever its name
+            matrix = Matrix(tau if gated else tau.replace("fc_up", "fc_in"), layer)
             if matrix in weights:
                 raise RequestError(f"{type(model).__name__} has two matrices that could be {matrix}")
             weights[matrix] = weight
@@ -122,7 +123,7 @@ def _linear_weights(
 
 def _expert_weights(experts: nn.Module, model: PreTrainedModel) -> Iterator[tuple[str, Weight]]:
     """The matrices of experts that are slices of one parameter (experts, out, in), or (experts, in, out)."""
-    transposed = bool(getattr(experts, "is_transposed", False))
+    transposed = _are_transposed(experts)
     for name, parameter in experts.named_parameters(recurse=False):
         if parameter.ndim != 3:
             continue
@@ -134,6 +135,15 @@ def _expert_weights(experts: nn.Module, model: PreTrainedModel) -> Iterator[tupl
                 if tau is not None:
                     weight = Weight(parameter=parameter, transposed=transposed, expert=expert, rows=rows)
                     yield f"{tau}.{expert}", weight
+
+
+def _are_transposed(experts: nn.Module) -> bool:
+    """Whether experts are (experts, in, out): as they say, or as their shapes show where they do not (Llama 4)."""
+    said = getattr(experts, "is_transposed", None)
+    gate_up, down = (getattr(experts, name, None) for name in ("gate_up_proj", "down_proj"))
+    if said is None and gate_up is not None and down is not None:
+        return bool(gate_up.shape[1] == down.shape[2])  # both are the hidden size; the other way round, 2 m and m
+    return bool(said)
 
 
 def _role(name: str) -> str | None:

@@ -92,6 +92,7 @@ def number_of(row: Row, column: str, number: int, spec: DatasetSpec) -> float:
 
 def _read_parquet(files: Sequence[Path]) -> tuple[Sized, Sequence[str]]:
     import datasets
+    import pandas as pd
     from datasets.exceptions import DatasetGenerationError
 
     datasets.disable_progress_bars()
@@ -99,6 +100,9 @@ def _read_parquet(files: Sequence[Path]) -> tuple[Sized, Sequence[str]]:
     try:
         rows = datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train")
     except DatasetGenerationError as error:
+        frame = pd.concat([pd.read_parquet(file) for file in files])
+        if frame.empty:  # which datasets cannot read
+            return [], list(frame.columns)
         raise ValueError(str(error.__cause__ or error)) from None
     return rows, rows.column_names
 

@@ -44,6 +44,24 @@ class Proposal:
     rho: float
 
 
+_OPTIONS: dict[str, tuple[str, ...]] = {"randomized": ("power_iterations", "seed")}
+"""The options that a method takes, whole numbers all of them; a method that is not listed takes none."""
+
+
+def check_options(intervention: Intervention) -> None:
+    """Raises RequestError for an option that is missing, not known to the method, or not a whole number."""
+    known = _OPTIONS.get(intervention.method, ())
+    for name, value in intervention.options.items():
+        key = f"intervention.options.{name}"
+        if name not in known:
+            raise RequestError(f"{key}={value} does not exist: {intervention.method} takes {listing(known) or 'none'}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise RequestError(f"{key}={value} is not a whole number of 0 or more")
+    for name in known:
+        if name not in intervention.options:
+            raise RequestError(f"intervention.options.{name} is missing; set it with +intervention.options.{name}=<n>")
+
+
 def check_taus(axes: Axes) -> None:
     """Raises RequestError for a name that no model has."""
     allowed = (*TAUS, *GROUPS, "each")
@@ -79,6 +97,9 @@ def expand(axes: Axes, intervention: Intervention, layout: Layout, model: str) -
         if rho == 1 and intervention.method != "zero":
             continue
         kept = 0.0 if intervention.method == "zero" else float(rho)
+        matrices = _matrices(members, layer, layout)
+        if not matrices and "each" not in axes.tau and "each" not in axes.layer:
+            raise RequestError(f"tau={tau} does not exist in layer={layer} of {model}")
         edits = tuple(
             Edit(
                 matrix=matrix,
@@ -86,9 +107,10 @@ def expand(axes: Axes, intervention: Intervention, layout: Layout, model: str) -
                 method=intervention.method,
                 options=tuple(sorted(intervention.options.items())),
             )
-            for matrix in _matrices(members, layer, layout, model)
+            for matrix in matrices
         )
-        proposals.setdefault(edits, Proposal(edits, tau, layer, kept))
+        if edits:
+            proposals.setdefault(edits, Proposal(edits, tau, layer, kept))
     return list(proposals.values())
 
 
@@ -117,9 +139,7 @@ def _expand_layers(names: Sequence[LayerName], num_layers: int) -> Iterator[int 
             yield num_layers - 1 if name == "last" else int(name) % num_layers
 
 
-def _matrices(members: Sequence[str], layer: int | None, layout: Layout, model: str) -> list[Matrix]:
+def _matrices(members: Sequence[str], layer: int | None, layout: Layout) -> list[Matrix]:
+    """Empty where the layer has none of them: the layers of a model need not be alike."""
     layers = range(layout.num_layers) if layer is None else (layer,)
-    matrices = [matrix for at in layers for tau in members for matrix in layout.matrices(tau, at)]
-    if not matrices:
-        raise RequestError(f"tau={listing(members)} does not exist in layer={layer} of {model}")
-    return matrices
+    return [matrix for at in layers for tau in members for matrix in layout.matrices(tau, at)]

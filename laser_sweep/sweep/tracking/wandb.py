@@ -48,7 +48,7 @@ class WandbTracker:
             name=sweep,
             group=sweep,
             job_type="sweep",
-            tags=[str(config[group]["name"]) for group in ("model", "dataset", "intervention")],
+            tags=[str(config[group].get("name")) for group in ("model", "dataset", "intervention")],
             config=config,
             dir=self._spec.dir,
             mode=self._mode(),

@@ -110,7 +110,6 @@ def test_text_of_any_script_and_with_any_separator_is_read_as_it_stands(suffix: 
     assert read(file) == rows
 
 
-@pytest.mark.xfail(strict=True, reason="str.splitlines takes more characters than the newline for the end of a line")
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
 def test_a_separator_that_json_allows_inside_a_text_does_not_end_the_line(separator: str, tmp_path: Path) -> None:
     rows = [{"prompt": f"a{separator}b", "answer": "c"}]
@@ -118,7 +117,6 @@ def test_a_separator_that_json_allows_inside_a_text_does_not_end_the_line(separa
     assert read(tmp_path / "facts.jsonl") == rows
 
 
-@pytest.mark.xfail(strict=True, reason="the mark becomes part of the first column's name")
 @pytest.mark.parametrize(
     ("suffix", "text"), [("csv", "prompt,answer\np,a\n"), ("jsonl", '{"prompt": "p", "answer": "a"}')]
 )
@@ -127,7 +125,6 @@ def test_a_byte_order_mark_as_excel_writes_it_is_no_part_of_the_text(suffix: str
     assert read(tmp_path / f"facts.{suffix}") == [{"prompt": "p", "answer": "a"}]
 
 
-@pytest.mark.xfail(strict=True, reason="csv reads on and puts what is too much under no name")
 @pytest.mark.parametrize("line", ["The capital, they say, is,Rome", '"The capital is,Rome'])
 def test_a_csv_line_that_does_not_fit_its_columns_is_reported(line: str, tmp_path: Path) -> None:
     file = tmp_path / "facts.csv"
