@@ -67,7 +67,7 @@ def main() -> None:
         in_sweep = any(frame.f_code is run_configs.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
         if show_traceback or in_sweep:
             raise
-        leave(RequestError(str(error)))
+        leave(RequestError(f"{error} (the command line: {' '.join(sys.argv[1:])})"))
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:
@@ -197,7 +197,8 @@ def _explain(error: Exception) -> str:
 
         near = suggestion(unknown[1], setting_names())
         if unknown[1] in setting_names():
-            return f"{unknown[1]} takes new keys one by one: +{unknown[1]}.KEY=VALUE"
+            key = getattr(error.__cause__, "full_key", None) or f"{unknown[1]}.KEY"
+            return f"{unknown[1]} takes new keys one by one: +{key}=VALUE"
         return f"{unknown[1]} is not a setting{near}; `laser-sweep --help` lists them all"
     swept = re.match(r"Ambiguous value for argument '([^=]+)=([^']+)'", str(error))
     if swept is not None:

@@ -10,7 +10,7 @@ class RequestError(Exception):
     """What was asked for is wrong. The message is one line: the value, what is allowed, the override that mends it."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.splitlines()))  # a value may have lines of its own
+        super().__init__(" ".join(message.replace("\r", "\n").split("\n")))  # a value may have lines of its own
 
 
 def listing(values: Iterable[object]) -> str:

@@ -84,14 +84,12 @@ def test_a_line_without_flags_is_left_as_it_is(overrides: list[str]) -> None:
     assert flags_first(overrides) == overrides
 
 
-@pytest.mark.xfail(strict=True, raises=SystemExit, reason="--info takes the first override for its optional value")
 def test_info_after_the_overrides_asks_for_all_of_it() -> None:
     parsed = get_args_parser().parse_args(flags_first(["rho=0.1", "--info"]))
     assert parsed.info == "all"
     assert parsed.overrides == ["rho=0.1"]
 
 
-@pytest.mark.xfail(strict=True, raises=SystemExit, reason="a word without = counts as a flag")
 def test_a_word_that_is_no_override_is_reported_by_hydra_wherever_it_stands() -> None:
     """argparse would refuse the overrides that follow it, and not say what is wrong."""
     assert get_args_parser().parse_args(flags_first(["rho", "-m", "tau=fc_in"])).overrides == ["rho", "tau=fc_in"]

@@ -327,7 +327,7 @@ while not Path(sys.argv[2]).exists():
     other = subprocess.Popen([sys.executable, "-c", body, str(store.root), str(stop)])
     wanted = [result.trial for result in results]
     counts: list[tuple[int, int]] = []
-    timer = threading.Timer(3.0, stop.touch)
+    timer = threading.Timer(1.5, stop.touch)
     timer.start()
     try:
         while not stop.exists():

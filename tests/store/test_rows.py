@@ -83,7 +83,7 @@ def results(draw: st.DrawFn) -> TrialResult:
 
 
 @given(result=results(), sweep=st.text(), config=st.text())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_result_comes_back_as_it_was_stored(result: TrialResult, sweep: str, config: str) -> None:
     with tempfile.TemporaryDirectory() as root:
         store = ParquetStore(root)

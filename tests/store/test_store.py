@@ -153,14 +153,20 @@ CRASHES = {
 
 @pytest.mark.parametrize("crash", CRASHES)
 def test_a_crash_leaves_no_visible_file_and_earlier_ones_intact(tmp_path: Path, crash: str) -> None:
-    first = run_child('store.write(result(1, 0.5), "sweep", "{}"); print(result(1, 0.5).trial.key)', tmp_path)
-    assert first.returncode == 0, first.stderr
-    key = first.stdout.strip()
+    """Two processes die alike: one while it stores a trial again, one while it stores a new one."""
+    store_earlier = """
+        store.write(result(1, 0.5), "sweep", "{}")
+        print(result(1, 0.5).trial.key, flush=True)
+        number = 1 if os.fork() else 2
+        """
     crashed = run_child(
-        textwrap.dedent(CRASHES[crash]) + 'store.write(result(int(sys.argv[2]), 0.9), "sweep", "{}")', tmp_path, 1
+        textwrap.dedent(store_earlier)
+        + textwrap.dedent(CRASHES[crash])
+        + 'store.write(result(number, 0.9), "s", "{}")',
+        tmp_path,
     )
     assert crashed.returncode == 7, crashed.stderr
-    run_child(textwrap.dedent(CRASHES[crash]) + 'store.write(result(2, 0.9), "sweep", "{}")', tmp_path)
+    key = crashed.stdout.strip()
     store = ParquetStore(tmp_path)
     assert hidden(store.predictions), "the crash came too late to leave a temporary file: nothing was tested"
     assert visible(store.trials) == visible(store.predictions) == {f"{key}.parquet"}

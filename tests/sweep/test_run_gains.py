@@ -100,6 +100,22 @@ def test_gains_that_were_left_open_are_counted_when_the_untouched_model_is_there
     assert {ran.outcome.results[trial.key].gain is None for trial in job.trials("val")} == {False}
 
 
+def test_open_gains_are_counted_even_where_nothing_is_left_to_run(
+    run: Run, make_job: MakeJob, rows: Rows, assert_gains: AssertGains, measure: Callable[[Trial], TrialResult]
+) -> None:
+    """Another sweep has measured the untouched model in between."""
+
+    def fail_untouched(trial: Trial) -> TrialResult:
+        return TrialResult(trial=trial, status="failed", error="it broke") if trial.untouched else measure(trial)
+
+    job = make_job(confirm=False)
+    run(job, measure=fail_untouched)
+    run(make_job(layer=(3,), confirm=False), resume="errored")
+    again = run(job)
+    assert again.devices.asked == []
+    assert_gains(job.trials("val"), job.untouched("val"))
+
+
 def test_one_model_by_two_names_has_gains_under_both(
     run: Run, make_job: MakeJob, rows: Rows, assert_gains: AssertGains
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -68,6 +69,17 @@ def run_file(directory: Path) -> Path:
     return file
 
 
+def finished_records(file: Path) -> list[Record]:
+    """All records of a run that has ended; W&B may still be writing the last ones."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        read = list(records(file))
+        if read and read[-1].WhichOneof("record_type") == "exit":
+            return read
+        time.sleep(0.05)
+    raise AssertionError(f"{file} has no end")
+
+
 def test_an_offline_run_holds_every_trial(
     tmp_path: Path, results: list[TrialResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,8 +95,8 @@ def test_an_offline_run_holds_every_trial(
     assert "wandb sync" in where
     assert file.parent.name in where
 
-    read = list(records(file))
-    [run] = [record.run for record in read if record.WhichOneof("record_type") == "run"][:1]
+    read = finished_records(file)
+    run = next(record.run for record in read if record.WhichOneof("record_type") == "run")
     assert (run.project, run.display_name, run.run_group, run.job_type) == ("mine", "my-sweep", "my-sweep", "sweep")
     assert set(run.tags) == {"tiny", "colours", "laser"}
 
@@ -114,7 +126,7 @@ def test_without_a_key_the_run_is_offline(tmp_path: Path, results: list[TrialRes
     tracker.start("my-sweep", json.dumps(CONFIG))
     tracker.trial(results[0])
     tracker.finish()
-    assert run_file(tmp_path).stat().st_size > 0
+    assert any(record.WhichOneof("record_type") == "history" for record in finished_records(run_file(tmp_path)))
 
 
 def test_the_environment_wins_over_the_configuration(
