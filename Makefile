@@ -14,7 +14,7 @@ sweep: .venv/.installed ## install, sweep the embedded model on Ray, print the s
 	$(BIN)/laser-sweep -m tau=each layer=each rho=0.01,0.05,0.1,0.2,0.4
 
 test: check ## install, check style, types and architecture, run the tests
-	$(TEST_ENV) $(BIN)/pytest -m "not slow"
+	$(TEST_ENV) $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .

@@ -207,8 +207,8 @@ def names(message: str, value: Any) -> bool:
     """Whether a message shows a value; white space in it may be shown as another, a number as it was read."""
     if value is None or value == []:
         return True
-    ways = [str(value)]
-    with contextlib.suppress(ValueError, OverflowError):
+    ways = [str(value), str(value).lower()] if isinstance(value, bool) else [str(value)]
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
         ways.append(str(int(float(value))))
     return any("".join(way.split()) in "".join(message.split()) for way in ways)
 
