@@ -129,19 +129,18 @@ class Sweep:
         )
         outcome.results.update(plan.reused)
         outcome.reused += len(plan.reused)
-        if not plan.pending:
-            return
         gains = _Gains(self._store, wanted, plan.pending)
-        if not self._tracking:
-            first = outcome.question(plan.pending[0])
-            self._tracker.start(first.sweep, first.config_json)
-            self._tracking = True
-        self._progress.start(len(plan.pending), len(plan.reused))
-        for measured in self._executor.run(work_units(plan.pending)):
-            for result in gains.add(measured):
+        if plan.pending:
+            if not self._tracking:
+                first = outcome.question(plan.pending[0])
+                self._tracker.start(first.sweep, first.config_json)
+                self._tracking = True
+            self._progress.start(len(plan.pending), len(plan.reused))
+            for measured in self._executor.run(work_units(plan.pending)):
+                for result in gains.add(measured):
+                    self._keep(result, outcome)
+            for result in gains.waiting():
                 self._keep(result, outcome)
-        for result in gains.waiting():
-            self._keep(result, outcome)
         for key, result in plan.reused.items():
             if result.ok and result.gain is None:  # stored when the untouched model had not been measured
                 self._count_late(gains.counted(result, self._store.correct(key)), outcome)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+import time
+from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from laser_sweep.store.reader import read_trials
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.trial import (
     TAUS,
@@ -137,8 +141,17 @@ def test_answers_come_back_as_they_were_stored(rows: list[tuple[bool, float, int
     assert back.tolist() == list(correct)
 
 
-def test_a_row_keeps_the_time_of_day_in_utc(store: ParquetStore) -> None:
-    """1970-01-02 00:00:01.5 is 86401.5 seconds after the epoch, whatever the time zone of this machine."""
+@pytest.fixture
+def in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def test_a_row_keeps_the_time_of_day_in_utc_wherever_the_machine_stands(store: ParquetStore, in_new_york: None) -> None:
+    """1970-01-02 00:00:01.5 is 86401.5 seconds after the epoch."""
     trial = Trial(
         model=ModelId(name="m", repo="r", revision="v", dtype="float32"),
         edits=(),
@@ -146,3 +159,6 @@ def test_a_row_keeps_the_time_of_day_in_utc(store: ParquetStore) -> None:
     )
     store.write(TrialResult(trial=trial, status="failed", error="e", started_at=86401.5), "sweep", "{}")
     assert store.find([trial])[trial.key].started_at == 86401.5
+    started = pd.Timestamp("1970-01-02 00:00:01.500", tz="UTC")
+    assert pd.read_parquet(store.trials)["started_at"].tolist() == [started]
+    assert read_trials(store.root)["started_at"].tolist() == [started]

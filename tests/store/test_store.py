@@ -157,7 +157,10 @@ def test_a_crash_leaves_no_visible_file_and_earlier_ones_intact(tmp_path: Path, 
     store_earlier = """
         store.write(result(1, 0.5), "sweep", "{}")
         print(result(1, 0.5).trial.key, flush=True)
-        number = 1 if os.fork() else 2
+        other = os.fork()
+        number = 1 if other else 2
+        if other:
+            os.waitpid(other, 0)
         """
     crashed = run_child(
         textwrap.dedent(store_earlier)
@@ -351,6 +354,20 @@ def test_a_foreign_file_is_left_alone(
     store.write(make_result(0.2), "sweep", "{}")
     assert store.compact() == 2
     assert foreign.read_bytes() == before
+
+
+def test_hidden_files_are_none_of_ours(
+    store: ParquetStore, make_result: MakeResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some file systems and syncing tools keep one beside each file."""
+    result = make_result(0.1)
+    store.write(result, "sweep", "{}")
+    beside = store.trials / f"._{result.trial.key}.parquet"
+    beside.write_bytes(b"not parquet")
+    assert len(read_trials(store.root)) == 1
+    assert store.compact() == 0
+    assert beside.read_bytes() == b"not parquet"
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("mark", [b"2", b"999", b"not a number", b"-1"])

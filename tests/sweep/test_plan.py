@@ -161,7 +161,7 @@ def test_a_unit_is_one_layer_of_one_model_on_one_data_set(make_job: MakeJob) -> 
 
 def test_a_unit_is_ordered_by_matrix_so_that_a_factorisation_serves_all_rhos(make_job: MakeJob) -> None:
     trials = search_trials(compare([make_job(tau=("fc_out", "fc_in"), layer=(1,), rho=(0.3, 0.1, 0.2))]))
-    [_, unit] = work_units(reversed(trials))
+    [_, unit] = work_units(sorted(trials, key=lambda trial: trial.rho or 0))
     taus = [trial.edits[0].matrix.tau for trial in unit.trials]
     assert taus == sorted(taus)
 

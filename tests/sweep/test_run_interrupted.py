@@ -168,6 +168,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(
 
     ran = run(make_job(), measure=interrupt_at_layer_1)
     assert ran.outcome.interrupted
+    assert len(ran.devices.asked) == 1  # nothing is confirmed
     assert set(rows()["layer"].dropna()) == {0, 1}
     assert ran.tracker.calls[-1] == "finish"
     assert len(ran.progress.notes) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,8 @@ from laser_sweep.sweep.protocols import WorkUnit
 from laser_sweep.trial import Trial, TrialResult
 
 _POLL_SECONDS = 0.5
+_CONNECTION_SECONDS = 5.0
+_ROUNDING = 1e-6  # five workers with 0.2 of a GPU each fill it, whatever 1 // 0.2 is in floats
 ActorHandle: TypeAlias = Any
 
 
@@ -136,6 +139,7 @@ class RayExecutor:
         if ray.is_initialized():
             return
         try:
+            _check_listening(self._cluster.address)
             with _keeping_sigterm_handler():
                 ray.init(
                     address=self._cluster.address,
@@ -143,7 +147,7 @@ class RayExecutor:
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )
-        except (ConnectionError, ValueError, RuntimeError, GetTimeoutError) as error:
+        except (OSError, ValueError, RuntimeError, GetTimeoutError) as error:
             raise RequestError(
                 f"cluster.address={self._cluster.address} cannot be joined: {_first_line(error)}; "
                 "give local, auto (a cluster started here with `ray start`), or host:port"
@@ -168,7 +172,9 @@ class RayExecutor:
 
     def _worker_count(self) -> int:
         available = ray.cluster_resources()
-        fits = min(int(available.get(name, 0) // amount) for name, amount in self._resources.items() if amount)
+        fits = min(
+            int(available.get(name, 0) / amount + _ROUNDING) for name, amount in self._resources.items() if amount
+        )
         if self._cluster.workers == "auto":
             return max(1, fits)
         if self._cluster.workers > fits:
@@ -191,6 +197,13 @@ class RayExecutor:
         worker = self._new_worker()
         self._workers[self._workers.index(dead)] = worker
         return worker
+
+
+def _check_listening(address: str) -> None:
+    """Raises OSError where nothing listens at host:port, which Ray would go on calling for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_CONNECTION_SECONDS).close()
 
 
 @contextmanager

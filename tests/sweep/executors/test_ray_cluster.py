@@ -101,7 +101,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     environment |= {"RAY_TMPDIR": sockets, "RAY_AUTH_MODE": "disabled", "RAY_enable_worker_prestart": "0"}
     nodes = []
     try:
-        head = ["--head", f"--port={port}", "--include-dashboard=false", f"--ray-client-server-port={free_port()}"]
+        head = ["--head", f"--port={port}", "--include-dashboard=false"]
         nodes.append(start_node(head, environment, tmp_path / "head.log"))
         nodes.append(start_node([f"--address=127.0.0.1:{port}"], environment, tmp_path / "second.log"))
         yield Cluster(port, {**environment, "RAY_ADDRESS": f"127.0.0.1:{port}"}, *nodes)
@@ -113,6 +113,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         shutil.rmtree(sockets, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_a_sweep_on_a_joined_cluster_survives_the_loss_of_a_machine_and_leaves_the_rest_up(cluster: Cluster) -> None:
     """A new worker in the place of the lost one finds no room: the trial must not wait for it."""
     driver = subprocess.Popen(
