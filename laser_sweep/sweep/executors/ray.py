@@ -44,6 +44,9 @@ class _RayWorker:
         torch.set_num_threads(threads)
         self._worker = Worker(workloads)
 
+    def ready(self) -> None:
+        """Returns when the worker is up."""
+
     def run(self, trial: Trial) -> TrialResult:
         return next(self._worker.run([trial]))
 
@@ -68,43 +71,51 @@ class RayExecutor:
     def run(self, units: Sequence[WorkUnit]) -> Iterator[TrialResult]:
         self._queue = TrialQueue(units)
         self._start_workers(len(self._queue))
-        attempts: dict[str, int] = {}
-        running: dict[Any, tuple[ActorHandle, Trial]] = {}
+        calls = _Calls()
         for worker in self._workers:
-            self._dispatch(worker, running, attempts)
-        while running:
+            calls.add(worker, None)
+        while len(self._queue) or calls.trials():
             # A short wait, so that a signal handler gets its turn.
-            ready, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_SECONDS)
-            for reference in ready:
-                worker, trial = running.pop(reference)
+            for worker, trial, reference in calls.ended(_POLL_SECONDS):
                 try:
-                    result: TrialResult = ray.get(reference)
+                    result = ray.get(reference)
                 except RayActorError as error:
-                    worker = self._replace(worker)
-                    if attempts[trial.key] < self._cluster.max_attempts:
-                        self._queue.put_back(worker, trial)
-                        reason = None
-                    else:
-                        reason = f"the worker died {attempts[trial.key]} times: {_first_line(error)}"
+                    failure = self._lose(worker, trial, calls, error)
+                    if failure is not None:
+                        yield failure
+                    continue
                 except RayTaskError as error:
-                    cause = error.as_instanceof_cause()
                     if isinstance(error.cause, RequestError):
                         raise RequestError(str(error.cause)) from None
-                    reason = _first_line(cause)
-                else:
-                    yield replace(result, attempt=attempts[trial.key])
-                    reason = None
-                if reason is not None:
-                    now = time.time()
-                    yield TrialResult(
-                        trial=trial,
-                        status="failed",
-                        error=reason,
-                        attempt=attempts[trial.key],
-                        started_at=now,
-                        finished_at=now,
-                    )
-                self._dispatch(worker, running, attempts)
+                    if trial is None:
+                        raise
+                    result = calls.failed(trial, _first_line(error.as_instanceof_cause()))
+                if trial is not None:
+                    yield replace(result, attempt=calls.attempts[trial.key])
+                calls.idle.append(worker)
+            while calls.idle and not self._draining:
+                next_trial = self._queue.next(calls.idle[-1])
+                if next_trial is None:
+                    break
+                calls.add(calls.idle.pop(), next_trial)
+
+    def _lose(self, dead: ActorHandle, trial: Trial | None, calls: _Calls, error: RayActorError) -> TrialResult | None:
+        """Puts a worker in the place of a dead one, whose trials go to others; a result where its trial is given up.
+
+        Nobody waits for the new worker: after the loss of a machine there may be no room for it.
+        """
+        reason = _first_line(error)
+        failure = None
+        if trial is None:
+            if calls.failed_starts() > self._cluster.max_attempts:
+                raise RequestError(f"workers cannot start: {reason}")
+        elif calls.attempts[trial.key] >= self._cluster.max_attempts:
+            failure = calls.failed(trial, f"the worker died {self._cluster.max_attempts} times: {reason}")
+        self._queue.put_back(dead, None if failure or self._draining else trial)
+        worker = self._new_worker()
+        self._workers[self._workers.index(dead)] = worker
+        calls.add(worker, None)
+        return failure
 
     def drain(self) -> None:
         self._draining = True
@@ -117,14 +128,6 @@ class RayExecutor:
         if self._started_ray:
             ray.shutdown()
             self._started_ray = False
-
-    def _dispatch(
-        self, worker: ActorHandle, running: dict[Any, tuple[ActorHandle, Trial]], attempts: dict[str, int]
-    ) -> None:
-        trial = None if self._draining else self._queue.next(worker)
-        if trial is not None:
-            attempts[trial.key] = attempts.get(trial.key, 0) + 1
-            running[worker.run.remote(trial)] = (worker, trial)
 
     def _start_workers(self, num_trials: int) -> None:
         if self._payload is None:
@@ -191,12 +194,46 @@ class RayExecutor:
         )
         return actor.remote(self._payload, self._cluster.cpus_per_worker)
 
-    def _replace(self, dead: ActorHandle) -> ActorHandle:
-        """Starts a worker in the place of a dead one, whose remaining trials go back to the queue."""
-        self._queue.put_back(dead, None)
-        worker = self._new_worker()
-        self._workers[self._workers.index(dead)] = worker
-        return worker
+
+class _Calls:
+    """The calls under way: a trial, or None for the first call to a worker, which ends when it is up."""
+
+    def __init__(self) -> None:
+        self.attempts: dict[str, int] = {}
+        self.idle: list[ActorHandle] = []
+        self._running: dict[Any, tuple[ActorHandle, Trial | None]] = {}
+        self._failed_starts = 0
+
+    def add(self, worker: ActorHandle, trial: Trial | None) -> None:
+        if trial is None:
+            self._running[worker.ready.remote()] = (worker, None)
+        else:
+            self.attempts[trial.key] = self.attempts.get(trial.key, 0) + 1
+            self._running[worker.run.remote(trial)] = (worker, trial)
+
+    def ended(self, timeout: float) -> list[tuple[ActorHandle, Trial | None, Any]]:
+        ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout)
+        return [(*self._running.pop(reference), reference) for reference in ready]
+
+    def trials(self) -> int:
+        """How many trials are being run."""
+        return sum(trial is not None for _, trial in self._running.values())
+
+    def failed_starts(self) -> int:
+        """Counts one more worker that never came up."""
+        self._failed_starts += 1
+        return self._failed_starts
+
+    def failed(self, trial: Trial, reason: str) -> TrialResult:
+        now = time.time()
+        return TrialResult(
+            trial=trial,
+            status="failed",
+            error=reason,
+            attempt=self.attempts[trial.key],
+            started_at=now,
+            finished_at=now,
+        )
 
 
 def _check_listening(address: str) -> None:
