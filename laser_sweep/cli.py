@@ -32,6 +32,7 @@ _PACKAGE = Path(__file__).resolve().parent
 CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
 _INFO = ("--info", "-i")
 _INFO_VALUES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+_FREE = ("cluster.env", "intervention.options")  # mappings whose keys are the user's
 _PLAIN_WIDTH = 120  # of tables where standard output is not a terminal
 _FLAGS_WITH_VALUE = (
     "--cfg",
@@ -50,7 +51,8 @@ _FLAGS_WITH_VALUE = (
 def main() -> None:
     """The console script `laser-sweep` and `python -m laser_sweep`."""
     sys.argv[1:] = flags_first(sys.argv[1:])
-    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    asked = os.environ.get("HYDRA_FULL_ERROR")
+    show_traceback = asked == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra's errors through to us instead of ending the process with code 1
     try:
         task()
@@ -68,6 +70,10 @@ def main() -> None:
         if show_traceback or in_sweep:
             raise
         leave(RequestError(f"{error} (the command line: {' '.join(sys.argv[1:])})"))
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+        if asked is not None:
+            os.environ["HYDRA_FULL_ERROR"] = asked
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:
@@ -196,7 +202,7 @@ def _explain(error: Exception) -> str:
         from laser_sweep.config import setting_names
 
         near = suggestion(unknown[1], setting_names())
-        if unknown[1] in setting_names():
+        if unknown[1] in _FREE:
             key = getattr(error.__cause__, "full_key", None) or f"{unknown[1]}.KEY"
             return f"{unknown[1]} takes new keys one by one: +{key}=VALUE"
         return f"{unknown[1]} is not a setting{near}; `laser-sweep --help` lists them all"

@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
@@ -124,7 +124,8 @@ def _without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
 def _name_after_path(group: Any) -> None:
     """A model or data set without a name is called like its file, directory or repository."""
     if isinstance(group, dict) and group.get("name") is None and isinstance(group.get("path"), str):
-        group["name"] = PurePath(group["path"].rstrip("/")).stem if "task" in group else PurePath(group["path"]).name
+        path = Path(group["path"]).absolute()
+        group["name"] = path.stem if "task" in group else path.name
 
 
 def _as_list(axis: str, value: Any) -> Sequence[Any]:

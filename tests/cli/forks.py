@@ -71,5 +71,4 @@ if __name__ == "__main__":
     sys.argv = ["laser_sweep", "--cfg", "job"]
     with redirect_stdout(io.StringIO()):
         main()  # finds Hydra's plugins, once for all forks
-    os.environ.pop("HYDRA_FULL_ERROR")
     (work / "outcomes.json").write_text(json.dumps(outcomes(work)))

@@ -99,7 +99,8 @@ def expand(axes: Axes, intervention: Intervention, layout: Layout, model: str) -
         kept = 0.0 if intervention.method == "zero" else float(rho)
         matrices = _matrices(members, layer, layout)
         if not matrices and "each" not in axes.tau and "each" not in axes.layer:
-            raise RequestError(f"tau={tau} does not exist in layer={layer} of {model}")
+            at = "any layer" if layer is None else f"layer={layer}"
+            raise RequestError(f"tau={tau} does not exist in {at} of {model}, which has {listing(layout.taus)}")
         edits = tuple(
             Edit(
                 matrix=matrix,
