@@ -128,6 +128,7 @@ class ParquetStore:
         return self.reading("trials", lambda files: self._merge(files, TRIALS))
 
     def _merge(self, listed: Sequence[Path], schema: pa.Schema) -> int:
+        started = time.time_ns()  # a merge that begins later has seen what this one leaves, and wins over it
         files = [(file, file.stat()) for file in self.readable(listed)]
         if len(files) < 2:
             return 0
@@ -140,7 +141,9 @@ class ParquetStore:
             found = table["trial_key"].to_pylist()
             kept.append(table.filter(pa.array([key not in keys for key in found], type=pa.bool_())))
             keys |= set(found)
-        _write_atomically(pa.concat_tables(kept), listed[0].parent / f"{COMPACTED}{time.time_ns():020d}.parquet")
+        if len(kept) < 2:
+            return 0
+        _write_atomically(pa.concat_tables(kept), listed[0].parent / f"{COMPACTED}{started:020d}.parquet")
         for file, stat in files:
             with suppress(FileNotFoundError):
                 now = file.stat()

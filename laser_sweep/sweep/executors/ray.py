@@ -20,7 +20,7 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from laser_sweep.engine.worker import Worker, Workload
 from laser_sweep.errors import RequestError
@@ -79,17 +79,17 @@ class RayExecutor:
             for worker, trial, reference in calls.ended(_POLL_SECONDS):
                 try:
                     result = ray.get(reference)
-                except RayActorError as error:
-                    failure = self._lose(worker, trial, calls, error)
-                    if failure is not None:
-                        yield failure
-                    continue
                 except RayTaskError as error:
                     if isinstance(error.cause, RequestError):
                         raise RequestError(str(error.cause)) from None
                     if trial is None:
                         raise
                     result = calls.failed(trial, _first_line(error.as_instanceof_cause()))
+                except RayError as error:
+                    failure = self._lose(worker, trial, calls, error)
+                    if failure is not None:
+                        yield failure
+                    continue
                 if trial is not None:
                     yield replace(result, attempt=calls.attempts[trial.key])
                 calls.idle.append(worker)
@@ -99,7 +99,7 @@ class RayExecutor:
                     break
                 calls.add(calls.idle.pop(), next_trial)
 
-    def _lose(self, dead: ActorHandle, trial: Trial | None, calls: _Calls, error: RayActorError) -> TrialResult | None:
+    def _lose(self, dead: ActorHandle, trial: Trial | None, calls: _Calls, error: RayError) -> TrialResult | None:
         """Puts a worker in the place of a dead one, whose trials go to others; a result where its trial is given up.
 
         Nobody waits for the new worker: after the loss of a machine there may be no room for it.
@@ -112,6 +112,7 @@ class RayExecutor:
         elif calls.attempts[trial.key] >= self._cluster.max_attempts:
             failure = calls.failed(trial, f"the worker died {self._cluster.max_attempts} times: {reason}")
         self._queue.put_back(dead, None if failure or self._draining else trial)
+        ray.kill(dead)  # where it was only out of reach, it gives its place back
         worker = self._new_worker()
         self._workers[self._workers.index(dead)] = worker
         calls.add(worker, None)
