@@ -133,18 +133,19 @@ class ParquetStore:
         if len(files) < 2:
             return 0
         keys: set[str] = set()
-        kept = []
-        for file, _ in files:
+        kept, merged = [], []
+        for file, stat in files:
             table = self._table(file, schema=schema)
             if table is None:
                 continue
+            merged.append((file, stat))
             found = table["trial_key"].to_pylist()
             kept.append(table.filter(pa.array([key not in keys for key in found], type=pa.bool_())))
             keys |= set(found)
         if len(kept) < 2:
             return 0
         _write_atomically(pa.concat_tables(kept), listed[0].parent / f"{COMPACTED}{started:020d}.parquet")
-        for file, stat in files:
+        for file, stat in merged:
             with suppress(FileNotFoundError):
                 now = file.stat()
                 if (now.st_ino, now.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns):
@@ -154,8 +155,8 @@ class ParquetStore:
     def _files(self, directory: Path) -> Sequence[Path]:
         """The files of a table in the order in which they count: a trial's own file, then merged ones, newest first."""
         files = sorted(file for file in directory.glob("*.parquet") if not file.name.startswith("."))
-        merged = [file for file in files if file.name.startswith(COMPACTED)]
-        return [*(file for file in files if file not in set(merged)), *reversed(merged)]
+        own = [file for file in files if not file.name.startswith(COMPACTED)]
+        return [*own, *reversed([file for file in files if file.name.startswith(COMPACTED)])]
 
     def _readable(self, file: Path) -> bool:
         with self._setting_aside(file):
