@@ -20,10 +20,11 @@ GROUPS = {
 }
 """Names that stand for several matrices edited together in one trial."""
 
-METRIC_VERSION = 1
+METRIC_VERSION = 2
 """Part of every trial key: raise it when a change to scoring changes a number."""
 
 Split: TypeAlias = Literal["val", "test"]
+Family: TypeAlias = Literal["causal", "masked"]
 Option: TypeAlias = bool | int | float | str
 
 
@@ -128,26 +129,40 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """Figures of merit over the examples of one trial; fractions are in 0..1.
+    """Figures of merit over the examples of one trial; fractions are in 0..1, None where a figure has no meaning.
 
-    `log_loss` is the mean of -log p(gold) / answer length over the full vocabulary, in nats. `majority_accuracy` is
-    what the best constant answer gets, `balanced_accuracy` the mean recall over classes; both None without classes.
+    `log_loss` is the mean of -log p(gold) / answer length over the full vocabulary, in nats. Where the answers are
+    classes: `majority_accuracy` is what the best constant answer gets, `balanced_accuracy` the mean recall over
+    classes, `prediction_counts` how often the model said which. Where an answer is one token: `top1_accuracy` and the
+    like say how often the gold text is among the most probable tokens. `f1` is that of generated text.
+    `group_accuracy` is the share of groups whose examples are all right, of those with all examples here.
+    `num_skipped` counts the rows that could not be asked.
     """
 
     num_examples: int
     accuracy: float
     accuracy_stderr: float
     log_loss: float
+    num_skipped: int = 0
     majority_accuracy: float | None = None
     balanced_accuracy: float | None = None
+    top1_accuracy: float | None = None
+    top5_accuracy: float | None = None
+    top10_accuracy: float | None = None
+    f1: float | None = None
+    group_accuracy: float | None = None
+    prediction_counts: tuple[tuple[str, int], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
     """What the model said to each example; every array is (examples,).
 
-    `gold_log_prob` is in nats, `gold_rank` the number of vocabulary entries more probable than the gold token (0 is
-    top-1). `group` and `frequency` are the data set's own, None where it has none.
+    `gold_log_prob` is the sum over the `gold_length` tokens of the gold answer, in nats. `gold_rank` is the number of
+    vocabulary entries more probable than the gold token (0 is top-1), of several tokens the largest. `text_rank` is
+    the place of the gold text among the ten most probable tokens, -1 where it is not among them or not one token.
+    `f1` is nan where nothing is generated. `group`, `subject`, `relation` and `frequency` are the data set's own,
+    None where it has none.
     """
 
     example_id: tuple[str, ...]
@@ -155,8 +170,13 @@ class Predictions:
     gold: tuple[str, ...]
     correct: npt.NDArray[np.bool_]
     gold_log_prob: npt.NDArray[np.float64]
+    gold_length: npt.NDArray[np.int64]
     gold_rank: npt.NDArray[np.int64]
+    text_rank: npt.NDArray[np.int64]
+    f1: npt.NDArray[np.float64]
     group: tuple[str | None, ...]
+    subject: tuple[str | None, ...]
+    relation: tuple[str | None, ...]
     frequency: tuple[float | None, ...]
 
 

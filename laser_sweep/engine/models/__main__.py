@@ -30,7 +30,7 @@ def describe(spec: ModelSpec) -> Iterable[str]:
 
     checkpoint = find_checkpoint(spec)
     model = load_skeleton(checkpoint)
-    layout = find_layout(model)
+    layout = find_layout(model, spec.roles)
     yield f"{type(model).__name__}, {layout.num_layers} layers, {model.num_parameters():,} parameters"
     yield f"{'tau':10}{'layers':16}{'out x in':>16}{'experts':>10}"
     for tau in layout.taus:

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from laser_sweep.engine import hub
-from laser_sweep.engine.models.spec import ModelSpec
+from laser_sweep.engine.models.spec import ModelSpec, Roles
 from laser_sweep.errors import RequestError
-from laser_sweep.trial import ModelId
+from laser_sweep.trial import Family, ModelId
 
 SETTINGS = ("*.json", "*.txt", "tokenizer.model", "*.jinja")
 WEIGHTS = ("model*.safetensors",)
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
+_MARK = "+roles-"
 _LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A located model: its spec, the directory with configuration and tokenizer, its identity, and its layer count.
+    """A located model: its spec, the directory with configuration and tokenizer, its identity, layer count and family.
 
-    `num_layers` is read from config.json before any library is loaded; None where no usual key holds it.
+    The last two are read from config.json before any library is loaded. `num_layers` is None where no usual key holds
+    it; `family` is that of the architecture with which the model was saved, unless the spec says which.
     """
 
     spec: ModelSpec
     directory: Path
     identity: ModelId
     num_layers: int | None
+    family: Family = "causal"
+
+    @property
+    def commit(self) -> str:
+        """The commit on the hub, or the hash of local files: the revision without the mark that roles leave."""
+        return self.identity.revision.partition(_MARK)[0]
 
 
 def find_checkpoint(spec: ModelSpec) -> Checkpoint:
@@ -44,7 +53,12 @@ def find_checkpoint(spec: ModelSpec) -> Checkpoint:
         patterns=(*SETTINGS, *WEIGHTS) if local else SETTINGS,
     )
     config = _read_config(located.directory, spec)
-    identity = ModelId(name=spec.name, repo=located.repo, revision=located.revision, dtype=_dtype(spec, config))
+    identity = ModelId(
+        name=spec.name,
+        repo=located.repo,
+        revision=_marked(located.revision, spec.roles),
+        dtype=_dtype(spec, config),
+    )
     quantisation = config.get("quantization_config")
     if quantisation:
         method = quantisation.get("quant_method", "quantised") if isinstance(quantisation, dict) else "quantised"
@@ -52,15 +66,15 @@ def find_checkpoint(spec: ModelSpec) -> Checkpoint:
             f"model.path={spec.path} is quantised ({method}): an edit needs the weights themselves; "
             "give the checkpoint that it was made from"
         )
-    return Checkpoint(spec, located.directory, identity, _num_layers(config))
+    return Checkpoint(spec, located.directory, identity, _num_layers(config), _family(spec, config))
 
 
 def fetch_weights(checkpoint: Checkpoint) -> Path:
     """The directory with the weights, on the machine that calls; downloads them if this machine has none."""
-    directory, identity = checkpoint.directory, checkpoint.identity
-    if identity.repo:
+    directory, repo = checkpoint.directory, checkpoint.identity.repo
+    if repo:
         directory = hub.locate(
-            identity.repo, override="model.path", revision=identity.revision, patterns=(*SETTINGS, *WEIGHTS)
+            repo, override="model.path", revision=checkpoint.commit, patterns=(*SETTINGS, *WEIGHTS)
         ).directory
     if not any(directory.glob(WEIGHTS[0])):
         raise RequestError(
@@ -80,6 +94,22 @@ def _read_config(directory: Path, spec: ModelSpec) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise RequestError(f"model.path={spec.path} has a damaged config.json: not an object")
     return config
+
+
+def _marked(revision: str, roles: Roles) -> str:
+    """A revision that also says what τ means: the same name for another matrix is another trial."""
+    if not roles:
+        return revision
+    text = json.dumps(roles, separators=(",", ":"))
+    return f"{revision}{_MARK}{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
+
+
+def _family(spec: ModelSpec, config: dict[str, Any]) -> Family:
+    if spec.family != "auto":
+        return spec.family
+    architectures = config.get("architectures")
+    names = architectures if isinstance(architectures, list) else []
+    return "masked" if any(str(name).endswith("ForMaskedLM") for name in names) else "causal"
 
 
 def _dtype(spec: ModelSpec, config: dict[str, Any]) -> str:

@@ -9,10 +9,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
-FUSED = ("c_attn", "qkv_proj", "query_key_value", "gate_up_proj")
+FUSED = ("c_attn", "qkv_proj", "query_key_value", "Wqkv", "gate_up_proj", "Wi")
 """How fused maps end their names."""
-_KNOWN = ("gpt2", "gpt_bigcode", "codegen", "phi3", "minimax", "gpt_neox", "bloom", "falcon")
-"""Model types whose fused queries, keys and values are known; in others they are left unnamed."""
+_KNOWN = (
+    *("gpt2", "gpt_bigcode", "codegen", "phi3", "minimax", "gpt_neox", "bloom", "falcon"),
+    *("modernbert", "modernbert-decoder"),
+)
+"""Model types whose fused maps are known, where their names do not say enough; in others they are left unnamed."""
 _CODEGEN_SHARDS = 4  # CodeGen's queries, values and keys stand as its four accelerators held them
 
 
@@ -29,7 +32,12 @@ def fused_rows(name: str, owner: nn.Module, outputs: int, config: PreTrainedConf
     config = config.get_text_config()
     if config.model_type not in _KNOWN:
         return {}  # a guess could edit rows of another role
-    if name == "c_attn" and not hasattr(owner, "multi_query"):  # GPT-BigCode has it, GPT-2 has not
+    if name == "Wi":
+        activated, factor = places.chunk(
+            2
+        )  # what goes through the activation is the gate, whatever ModernBERT calls it
+        return {"fc_in": activated, "fc_up": factor}
+    if name == "Wqkv" or (name == "c_attn" and not hasattr(owner, "multi_query")):  # of GPT-BigCode, not GPT-2
         query, key, value = places.chunk(3)
     elif name == "qkv_proj" and config.model_type == "codegen":
         query, value, key = (part.flatten() for part in places.view(_CODEGEN_SHARDS, 3, -1).unbind(1))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import pytest
 from transformers import PreTrainedModel
 
 from laser_sweep.engine.models.checkpoint import fetch_weights, find_checkpoint
-from laser_sweep.engine.models.spec import ModelSpec
+from laser_sweep.engine.models.spec import ModelSpec, read_roles
 from laser_sweep.errors import RequestError
 from laser_sweep.trial import ModelId
 
@@ -65,6 +67,56 @@ def test_the_dtype_auto_is_the_one_that_the_checkpoint_was_saved_in(
     assert find_checkpoint(spec(tmp_path, dtype="bfloat16")).identity.dtype == "bfloat16"
 
 
+@pytest.mark.parametrize(
+    ("architectures", "family"),
+    [
+        (["RobertaForMaskedLM"], "masked"),
+        (["BertForPreTraining", "BertForMaskedLM"], "masked"),
+        (["GPTJForCausalLM"], "causal"),
+        (["RobertaForCausalLM"], "causal"),
+        (["ForMaskedLMHead"], "causal"),
+        ([], "causal"),
+        (None, "causal"),
+        (3, "causal"),
+    ],
+)
+def test_the_family_is_that_of_the_architecture_that_was_saved(architectures: Any, family: str, tmp_path: Path) -> None:
+    write_config(tmp_path, **({} if architectures is None else {"architectures": architectures}))
+    assert find_checkpoint(spec(tmp_path)).family == family
+    for asked in ("causal", "masked"):
+        assert find_checkpoint(spec(tmp_path, family=asked)).family == asked
+
+
+def test_the_family_is_read_from_what_transformers_saves(
+    build_masked: Callable[..., PreTrainedModel], build_model: Callable[..., PreTrainedModel], tmp_path: Path
+) -> None:
+    for family, model in (("masked", build_masked("roberta")), ("causal", build_model("roberta"))):
+        model.save_pretrained(tmp_path / family)
+        assert find_checkpoint(spec(tmp_path / family)).family == family
+
+
+def test_roles_make_another_model_of_the_same_files(tmp_path: Path) -> None:
+    write_config(tmp_path, n_layer=2)
+    plain = find_checkpoint(spec(tmp_path))
+    revisions = {plain.identity.revision}
+    for given in ({"fc_in": ["w1"]}, {"fc_out": ["w1"]}, {"fc_in": ["w2"]}, {"fc_in": ["w1", "w2"]}):
+        found = find_checkpoint(spec(tmp_path, roles=read_roles(given)))
+        again = find_checkpoint(spec(tmp_path, roles=read_roles(dict(given))))
+        assert re.fullmatch(rf"{plain.identity.revision}\+roles-[0-9a-f]{{8}}", found.identity.revision)
+        assert found.identity == again.identity
+        assert found.commit == plain.commit == plain.identity.revision
+        revisions.add(found.identity.revision)
+    assert len(revisions) == 5
+
+
+def test_the_mark_that_roles_leave_stays_the_same_from_release_to_release(tmp_path: Path) -> None:
+    """Stored trials are found again by it."""
+    write_config(tmp_path)
+    found = find_checkpoint(spec(tmp_path, roles=read_roles({"fc_out": ["w2"], "fc_in": ["w1"]})))
+    canonical = b'[["fc_in",["w1"]],["fc_out",["w2"]]]'
+    assert found.identity.revision.endswith(f"+roles-{hashlib.blake2b(canonical, digest_size=4).hexdigest()}")
+
+
 def test_a_local_model_is_known_by_the_content_of_its_files(tmp_path: Path) -> None:
     write_config(tmp_path, n_layer=2)
     (tmp_path / "model.safetensors").write_bytes(b"weights")
@@ -115,6 +167,14 @@ def test_weights_of_the_hub_are_fetched_at_the_commit_that_was_found(cached_mode
     (cached_model / "model.safetensors").write_bytes(b"weights")
     checkpoint = find_checkpoint(spec("owner/tiny"))
     (cached_model.parent.parent / "refs" / "main").write_text("f" * 40)  # the branch moved on meanwhile
+    assert fetch_weights(checkpoint) == cached_model
+
+
+def test_weights_of_the_hub_are_fetched_at_their_commit_whatever_roles_say(cached_model: Path) -> None:
+    (cached_model / "model.safetensors").write_bytes(b"weights")
+    checkpoint = find_checkpoint(spec("owner/tiny", roles=read_roles({"fc_in": ["w1"]})))
+    assert checkpoint.identity.revision.startswith(f"{COMMIT}+roles-")
+    assert checkpoint.commit == COMMIT
     assert fetch_weights(checkpoint) == cached_model
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, ModernBertDecoderConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from laser_sweep.engine.editing.editor import Editor
@@ -364,3 +364,59 @@ def test_the_matrices_of_experts_that_do_not_say_how_they_are_stored_are_the_rig
     layout = find_layout(model)
     expected = [computed_by_hand(layout, experts, expert, hidden_states[expert]) for expert in range(4)]
     torch.testing.assert_close(experts(hidden_states.view(20, 32)), torch.cat(expected), rtol=1e-4, atol=1e-4)
+
+
+def attention_of(model: PreTrainedModel, changed: tuple[int, torch.Tensor] | None = None) -> torch.Tensor:
+    """Where one layer of ModernBERT attends (heads, tokens, tokens); `changed`: a token, and rows that say nothing."""
+
+    def silence(module: nn.Module, inputs: object, outputs: torch.Tensor) -> torch.Tensor:
+        if changed is not None:
+            outputs[0, changed[0], changed[1]] = 0
+        return outputs
+
+    handle = model.get_submodule(f"model.layers.{LAYER}.attn.Wqkv").register_forward_hook(silence)
+    attended = model(input_ids=INPUT_IDS, output_attentions=True).attentions[LAYER]
+    handle.remove()
+    return attended[0]
+
+
+def test_queries_keys_and_values_of_modernbert_are_told_apart_by_where_it_attends(build_masked: BuildModel) -> None:
+    model = build_masked("modernbert", attn_implementation="eager")
+    layout = find_layout(model)
+    rows = {tau: layout.weights[Matrix(tau, LAYER)].rows for tau in PARTS}
+    assert sorted(torch.cat([part for part in rows.values() if part is not None]).tolist()) == list(range(96))
+    before = attention_of(model)
+    moved = {tau: (attention_of(model, (3, part)) - before).abs().amax(dim=(0, 2)) for tau, part in rows.items()}
+    others = [token for token in range(8) if token != 3]
+    assert moved["q_proj"][3] > 0.01  # the query of a token says where this token looks
+    assert moved["q_proj"][others].eq(0).all()
+    assert moved["k_proj"].gt(1e-4).all()  # its key, where all tokens look
+    assert moved["v_proj"].eq(0).all()
+
+
+def test_modernbert_without_values_mixes_nothing(build_masked: BuildModel) -> None:
+    model = build_masked("modernbert")
+    mixed: list[torch.Tensor] = []
+    out = model.model.layers[LAYER].attn.Wo
+    out.register_forward_pre_hook(lambda module, inputs: mixed.append(inputs[0]))
+    model(input_ids=INPUT_IDS)
+    write_zeros(find_layout(model), "v_proj")
+    model(input_ids=INPUT_IDS)
+    assert mixed[0].abs().amax() > 0.1
+    assert mixed[1].eq(0).all()
+
+
+@pytest.mark.parametrize("reads", ["both ways", "forward"])
+def test_the_gate_of_modernbert_is_what_its_activation_opens(reads: str, build_masked: BuildModel) -> None:
+    model = build_masked("modernbert", hidden_activation="sigmoid")
+    if reads == "forward":
+        model = AutoModelForCausalLM.from_config(ModernBertDecoderConfig(**vars(model.config)))
+        model.requires_grad_(False).eval()
+    mlp = model.model.layers[LAYER].mlp
+    hidden_states = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+    layout = find_layout(model)
+    gate, up, out = (layout.weights[Matrix(tau, LAYER)].read() for tau in EXPERT_PARTS)
+    opened = (hidden_states @ gate.T).sigmoid()
+    torch.testing.assert_close(mlp(hidden_states), opened * (hidden_states @ up.T) @ out.T, rtol=1e-4, atol=1e-5)
+    write_zeros(layout, "fc_up")
+    assert mlp(hidden_states).eq(0).all()

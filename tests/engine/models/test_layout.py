@@ -6,21 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from transformers import (
-    AlbertConfig,
-    AlbertForMaskedLM,
-    BertForMaskedLM,
-    PreTrainedModel,
-    RobertaForMaskedLM,
-)
+from transformers import PreTrainedModel
 
-from laser_sweep.engine.editing.editor import Editor
 from laser_sweep.engine.models.checkpoint import find_checkpoint
 from laser_sweep.engine.models.layout import find_layout
 from laser_sweep.engine.models.load import load_skeleton
-from laser_sweep.engine.models.spec import ModelSpec
+from laser_sweep.engine.models.spec import ModelSpec, read_roles
 from laser_sweep.errors import RequestError
-from laser_sweep.trial import Edit, Matrix
+from laser_sweep.trial import Matrix
 
 BuildModel = Callable[..., PreTrainedModel]
 Bits = Callable[[torch.Tensor], torch.Tensor]
@@ -169,16 +162,42 @@ def test_the_skeleton_has_the_layout_of_the_model_and_no_weights(
         assert weight.rows is None if other.rows is None else torch.equal(other.rows.cpu(), weight.rows)
 
 
-@pytest.mark.parametrize("kind", [BertForMaskedLM, RobertaForMaskedLM])
-def test_a_model_that_reads_both_ways_has_the_matrices_of_one_that_reads_forward(
-    kind: type[PreTrainedModel], build_model: BuildModel
+MASKED: dict[str, Places] = {
+    "roberta": bert("roberta"),
+    "bert": bert("bert"),
+    "electra": bert("electra"),
+    "deberta_v2": attention(
+        f"{BERT.format('deberta')}.attention", "self.query_proj self.key_proj self.value_proj output.dense"
+    )
+    | mlp(BERT.format("deberta"), "intermediate.dense", "output.dense"),
+    "distilbert": attention("distilbert.transformer.layer.{}.attention", "q_lin k_lin v_lin out_lin")
+    | mlp("distilbert.transformer.layer.{}.ffn", "lin1", "lin2"),
+    "modernbert": attention(f"{LAYER}.attn", "Wqkv Wo")
+    | {
+        "fc_in": (f"{LAYER}.mlp.Wi.weight", WIDE),
+        "fc_up": (f"{LAYER}.mlp.Wi.weight", WIDE),
+        "fc_out": (f"{LAYER}.mlp.Wo.weight", NARROW),
+    },
+}
+"""The same of models that fill in masks."""
+
+
+@pytest.mark.parametrize("architecture", MASKED)
+def test_every_matrix_of_a_model_that_fills_in_masks_is_found_where_it_stands(
+    architecture: str, build_masked: BuildModel, tmp_path: Path
 ) -> None:
-    forward = build_model("bert" if kind is BertForMaskedLM else "roberta")
-    both_ways = find_layout(kind(forward.config))
-    assert both_ways.num_layers == 2
-    assert {m: both_ways.shape(m) for m in both_ways.weights} == {
-        m: w.shape for m, w in find_layout(forward).weights.items()
-    }
+    model = build_masked(architecture)
+    model.save_pretrained(tmp_path)
+    skeleton = load_skeleton(find_checkpoint(ModelSpec(name=architecture, path=str(tmp_path))))
+    assert type(skeleton) is type(model)
+    for layout, owner in ((find_layout(model), model), (find_layout(skeleton), skeleton)):
+        places = MASKED[architecture]
+        assert layout.num_layers == 2
+        assert layout.weights.keys() == {Matrix(tau, layer) for tau in places for layer in range(2)}
+        for matrix, weight in layout.weights.items():
+            path, shape = places[matrix.tau]
+            assert weight.parameter is owner.get_parameter(path.format(matrix.layer))
+            assert weight.shape == shape
 
 
 @pytest.mark.parametrize("architecture", PLACES)
@@ -286,38 +305,17 @@ def test_a_matrix_shared_with_the_embeddings_is_refused(build_model: BuildModel)
         find_layout(model)
 
 
-def albert(**changes: int) -> PreTrainedModel:
-    config = AlbertConfig(
-        vocab_size=40,
-        embedding_size=16,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        **changes,
-    )
-    model = AlbertForMaskedLM(config)
-    model.requires_grad_(False)
-    return model
+def test_a_model_that_applies_one_block_as_all_its_layers_is_refused(build_masked: BuildModel) -> None:
+    reason = r"^the weights of AlbertForMaskedLM are shared: it applies 1 block as 4 layers, so an edit would not stay"
+    with pytest.raises(RequestError, match=reason):
+        find_layout(build_masked("albert"))
+    with pytest.raises(RequestError, match=r"it applies 2 blocks as 4 layers"):
+        find_layout(build_masked("albert", num_hidden_groups=2))
 
 
-def test_a_block_that_is_applied_again_and_again_is_one_layer_and_an_edit_stays_in_it(bits: Bits) -> None:
-    model = albert()
-    layout = find_layout(model)
-    assert layout.num_layers == 1
-    assert layout.taus == ("q_proj", "k_proj", "v_proj", "out_proj")
-    before = {name: bits(parameter) for name, parameter in model.named_parameters()}
-    with Editor(layout).applied([Edit(matrix=Matrix("q_proj", 0), rho=0.25)]):
-        changed = {
-            name for name, parameter in model.named_parameters() if not torch.equal(bits(parameter), before[name])
-        }
-    assert changed == {"albert.encoder.albert_layer_groups.0.albert_layers.0.attention.query.weight"}
-    assert all(torch.equal(bits(parameter), before[name]) for name, parameter in model.named_parameters())
-
-
-def test_a_group_of_blocks_that_is_applied_as_one_layer_is_refused() -> None:
+def test_a_group_of_blocks_that_is_applied_as_one_layer_is_refused(build_masked: BuildModel) -> None:
     with pytest.raises(RequestError, match=r"^AlbertForMaskedLM has two matrices that could be q_proj\[0\]"):
-        find_layout(albert(inner_group_num=2))
+        find_layout(build_masked("albert", inner_group_num=2))
 
 
 def test_a_model_without_blocks_is_refused(build_model: BuildModel) -> None:
@@ -335,3 +333,70 @@ def test_a_list_of_blocks_without_linear_maps_that_can_be_named_is_refused(build
 def test_a_type_that_names_experts_does_not_also_name_the_expert_they_share(build_model: BuildModel) -> None:
     layout = find_layout(build_model("qwen2_moe"))
     assert len(layout.matrices("fc_in", 0)) in (0, 5)  # all or refused, not one of two kinds without saying so
+
+
+def renamed(build_model: BuildModel, **names: str) -> PreTrainedModel:
+    """A Llama whose maps of the MLP have other names than anybody's."""
+    model = build_model("llama")
+    for block in model.model.layers:
+        for old, new in names.items():
+            setattr(block.mlp, new, getattr(block.mlp, old))
+            delattr(block.mlp, old)
+    return model
+
+
+def test_roles_name_what_the_table_does_not_know(build_model: BuildModel) -> None:
+    model = renamed(build_model, gate_proj="w1", up_proj="w3", down_proj="w2")
+    assert find_layout(model).taus == ("q_proj", "k_proj", "v_proj", "out_proj")
+    layout = find_layout(model, read_roles({"fc_in": ["w1"], "fc_out": "mlp.w2"}))
+    assert layout.taus == ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out")
+    for layer, block in enumerate(model.model.layers):
+        assert layout.weights[Matrix("fc_in", layer)].parameter is block.mlp.w1.weight
+        assert layout.weights[Matrix("fc_out", layer)].parameter is block.mlp.w2.weight
+
+
+def test_roles_come_before_what_the_table_says(build_model: BuildModel) -> None:
+    model = build_model("gptj")
+    layout = find_layout(model, read_roles({"fc_out": ["fc_in"], "fc_in": ["fc_out"]}))
+    assert layout.weights[Matrix("fc_in", 1)].parameter is model.transformer.h[1].mlp.fc_out.weight
+    assert layout.weights[Matrix("fc_out", 1)].parameter is model.transformer.h[1].mlp.fc_in.weight
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tau", "ending", "shape"),
+    [("gpt_neox", "v_proj", "query_key_value", (96, 32)), ("mixtral", "fc_up.2", "experts.gate_up_proj", (96, 32))],
+)
+def test_a_fused_map_that_roles_name_is_one_matrix(
+    architecture: str, tau: str, ending: str, shape: tuple[int, int], build_model: BuildModel
+) -> None:
+    layout = find_layout(build_model(architecture), ((tau.partition(".")[0], (ending,)),))
+    assert layout.shape(Matrix(tau, 1)) == shape
+    assert not layout.matrices({"v_proj": "q_proj", "fc_up.2": "fc_in"}[tau], 1)
+
+
+def test_a_map_up_that_roles_name_keeps_its_name_without_a_gate(build_model: BuildModel) -> None:
+    layout = find_layout(build_model("gptj"), read_roles({"fc_up": ["mlp.fc_in"]}))
+    assert layout.taus == ("q_proj", "k_proj", "v_proj", "out_proj", "fc_up", "fc_out")
+
+
+def test_an_ending_that_fits_no_linear_map_is_refused_with_the_names_that_there_are(build_model: BuildModel) -> None:
+    names = "attn.k_proj, attn.v_proj, attn.q_proj, attn.out_proj, mlp.fc_in, mlp.fc_out"
+    for wrong in ("w1", "c_in", "ln_1"):  # a name, a part of a name, a module that is no linear map
+        with pytest.raises(RequestError) as error:
+            find_layout(build_model("gptj"), read_roles({"fc_in": ["fc_in", wrong]}))
+        assert str(error.value) == (
+            f"model.roles.fc_in=[{wrong}] fits no linear map in a block of GPTJForCausalLM, which has {names}"
+        )
+
+
+def test_names_of_experts_are_shown_once(build_model: BuildModel) -> None:
+    with pytest.raises(RequestError, match=r"self_attn\.o_proj, mlp\.experts\.\*\.w1$"):
+        find_layout(with_listed_experts(build_model("llama"), into="w1"), read_roles({"fc_in": ["w4"]}))
+
+
+def test_a_model_of_which_nothing_can_be_named_says_which_names_roles_may_use(build_model: BuildModel) -> None:
+    model = build_model("llama")
+    model.model.layers = nn.ModuleList(nn.ModuleDict({"w1": nn.Linear(32, 32)}) for _ in range(3))
+    with pytest.raises(RequestError, match=r"can be named; say which is which with \+model\.roles\.fc_in=.*, of w1$"):
+        find_layout(model)
+    assert find_layout(model, read_roles({"fc_in": ["w1"]})).taus == ("fc_in",)
