@@ -32,7 +32,7 @@ _PACKAGE = Path(__file__).resolve().parent
 CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
 _INFO = ("--info", "-i")
 _INFO_VALUES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
-_FREE = ("cluster.env", "intervention.options")  # mappings whose keys are the user's
+_FREE = ("cluster.env", "intervention.options", "model.roles")  # mappings whose keys are the user's
 _PLAIN_WIDTH = 120  # of tables where standard output is not a terminal
 _FLAGS_WITH_VALUE = (
     "--cfg",
@@ -143,11 +143,12 @@ def _run(configs: Sequence[DictConfig], *, on_ray: bool) -> tuple[Outcome | None
     from laser_sweep.sweep.plan import plan_sweep
     from laser_sweep.sweep.progress import make_progress
     from laser_sweep.sweep.run import Sweep
-    from laser_sweep.sweep.summary import print_outcome, print_plan
+    from laser_sweep.sweep.summary import print_bad_rows, print_outcome, print_plan
     from laser_sweep.sweep.tracking.tracker import GuardedTracker
 
     jobs = build_jobs(request.question for request in requests)
     console = Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
+    print_bad_rows(console, jobs)
     if settings.dry_run:
         print_plan(console, jobs, plan_sweep(jobs, store, settings.resume), settings.store.path)
         return None, jobs
@@ -201,10 +202,15 @@ def _explain(error: Exception) -> str:
     if unknown is not None:
         from laser_sweep.config import setting_names
 
-        near = suggestion(unknown[1], setting_names())
-        if unknown[1] in _FREE:
-            key = getattr(error.__cause__, "full_key", None) or f"{unknown[1]}.KEY"
-            return f"{unknown[1]} takes new keys one by one: +{key}=VALUE"
+        names = setting_names()
+        near = suggestion(unknown[1], names)
+        for group in _FREE:
+            if f"{unknown[1]}.".startswith(f"{group}."):
+                key = getattr(error.__cause__, "full_key", None) or f"{group}.KEY"
+                return f"{group} takes new keys one by one: +{key}=VALUE"
+        if unknown[1] in names:
+            group = unknown[1].partition(".")[0]
+            return f"{unknown[1]} is no setting of the {group} that is chosen; `laser-sweep --help` lists the others"
         return f"{unknown[1]} is not a setting{near}; `laser-sweep --help` lists them all"
     swept = re.match(r"Ambiguous value for argument '([^=]+)=([^']+)'", str(error))
     if swept is not None:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
-from laser_sweep.engine.models.spec import ModelSpec
+from laser_sweep.engine.models.spec import ModelSpec, read_roles
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.errors import RequestError, listing, suggestion
 from laser_sweep.sweep.executors.spec import ClusterSpec
@@ -84,6 +84,8 @@ def read_request(config: DictConfig) -> Request:
     )
     check_taus(axes)
     _check_keys(plain, Settings, "")
+    if isinstance(plain.get("model"), dict) and "roles" in plain["model"]:
+        plain["model"]["roles"] = read_roles(plain["model"]["roles"])
     try:
         settings = TypeAdapter(Settings).validate_python(plain)
     except ValidationError as error:
@@ -125,7 +127,7 @@ def _name_after_path(group: Any) -> None:
     """A model or data set without a name is called like its file, directory or repository."""
     if isinstance(group, dict) and group.get("name") is None and isinstance(group.get("path"), str):
         path = Path(group["path"]).absolute()
-        group["name"] = path.stem if "task" in group else path.name
+        group["name"] = path.stem if "format" in group else path.name
 
 
 def _as_list(axis: str, value: Any) -> Sequence[Any]:

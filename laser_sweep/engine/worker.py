@@ -9,16 +9,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from laser_sweep.engine.editing.editor import Editor, RestoreError
-from laser_sweep.engine.evaluation.batches import Batch, make_batches
+from laser_sweep.engine.evaluation.answers import Answers, Questions
 from laser_sweep.engine.evaluation.metrics import summarise
-from laser_sweep.engine.evaluation.score import Scores, score
+from laser_sweep.engine.evaluation.texts import TokenTexts
 from laser_sweep.engine.models.checkpoint import Checkpoint
 from laser_sweep.engine.models.layout import find_layout
 from laser_sweep.engine.models.load import load_model, load_tokenizer
-from laser_sweep.engine.tasks.example import Example, Task
+from laser_sweep.engine.models.positions import max_positions
+from laser_sweep.engine.tasks.example import Task
 from laser_sweep.engine.tasks.tokenise import encode
 from laser_sweep.errors import RequestError
 from laser_sweep.trial import Evaluation, ModelId, Predictions, Seconds, Trial, TrialResult
@@ -38,7 +39,14 @@ class _Loaded:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     editor: Editor
-    questions: dict[Evaluation, tuple[tuple[Example, ...], list[Batch]]]
+    texts: TokenTexts
+    questions: dict[Evaluation, _Asked]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    questions: Questions
+    num_skipped: int
 
 
 class Worker:
@@ -86,16 +94,16 @@ class Worker:
     def _measure(self, trial: Trial) -> TrialResult:
         workload = self._workloads[trial.model, trial.evaluation.revision]
         loaded = self._load(workload.checkpoint)
-        examples, batches = self._questions(loaded, workload, trial.evaluation)
+        asked = self._questions(loaded, workload, trial.evaluation)
         with loaded.editor.applied(trial.edits) as applied:
             started = time.perf_counter()
-            scores = score(loaded.model, batches)
+            answers = asked.questions.ask()
             seconds_eval = time.perf_counter() - started
         return TrialResult(
             trial=trial,
             status="done",
-            metrics=summarise(scores, examples),
-            predictions=_predictions(scores, examples, loaded.tokenizer),
+            metrics=summarise(answers, workload.task.group_sizes, asked.num_skipped),
+            predictions=_predictions(answers),
             ranks=applied.ranks,
             seconds=Seconds(factor=applied.seconds_factor, edit=applied.seconds_edit, eval=seconds_eval),
         )
@@ -105,46 +113,49 @@ class Worker:
             self._loaded = None  # frees the old model before the new one needs the room
             started = time.perf_counter()
             model = load_model(checkpoint, self._device)
-            self._loaded = _Loaded(model, load_tokenizer(checkpoint), Editor(find_layout(model)), {})
+            tokenizer = load_tokenizer(checkpoint)
+            texts = TokenTexts(tokenizer, model.get_output_embeddings().weight.shape[0])
+            self._loaded = _Loaded(model, tokenizer, Editor(find_layout(model, checkpoint.spec.roles)), texts, {})
             self._loaded_id = checkpoint.identity
             self._seconds_load = time.perf_counter() - started
         return self._loaded
 
-    def _questions(
-        self, loaded: _Loaded, workload: Workload, evaluation: Evaluation
-    ) -> tuple[tuple[Example, ...], list[Batch]]:
-        """The examples of an evaluation and their batches, tokenised once for each model."""
+    def _questions(self, loaded: _Loaded, workload: Workload, evaluation: Evaluation) -> _Asked:
+        """The examples of an evaluation, tokenised and batched once for each model."""
         if evaluation not in loaded.questions:
-            examples = workload.task.split(evaluation.split, evaluation.limit, evaluation.seed)
-            encoded = encode(examples, loaded.tokenizer, max_tokens(loaded.model.config))
-            loaded.questions[evaluation] = (examples, make_batches(encoded, workload.batch_tokens, self._device))
+            task = workload.task
+            examples = task.split(evaluation.split, evaluation.limit, evaluation.seed)
+            encoded, bad_rows = encode(task, examples, loaded.tokenizer, max_positions(loaded.model))
+            questions = Questions(
+                task,
+                encoded,
+                loaded.model,
+                loaded.tokenizer,
+                batch_tokens=workload.batch_tokens,
+                texts=loaded.texts,
+            )
+            num_skipped = len(task.skipped(evaluation.split)) + len(bad_rows)
+            loaded.questions[evaluation] = _Asked(questions, num_skipped)
         return loaded.questions[evaluation]
 
     def _device_name(self) -> str:
         return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else str(self._device)
 
 
-def max_tokens(model_config: PreTrainedConfig) -> int | None:
-    """How many positions a model reads, None where its configuration sets no bound."""
-    config = model_config.get_text_config()
-    for name in ("max_position_embeddings", "n_positions"):
-        if isinstance(getattr(config, name, None), int):
-            return int(getattr(config, name))
-    return None
-
-
-def _predictions(scores: Scores, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> Predictions:
-    texts = [
-        example.choices[index] if example.choices else str(tokenizer.decode([index])).strip()
-        for index, example in zip(scores.predicted.tolist(), examples, strict=True)
-    ]
+def _predictions(answers: Answers) -> Predictions:
+    examples = answers.examples
     return Predictions(
         example_id=tuple(example.id for example in examples),
-        prediction=tuple(texts),
+        prediction=answers.prediction,
         gold=tuple(example.gold for example in examples),
-        correct=scores.correct,
-        gold_log_prob=scores.gold_log_prob,
-        gold_rank=scores.gold_rank,
+        correct=answers.correct,
+        gold_log_prob=answers.gold_log_prob,
+        gold_length=answers.gold_length,
+        gold_rank=answers.gold_rank,
+        text_rank=answers.text_rank,
+        f1=answers.f1,
         group=tuple(example.group for example in examples),
+        subject=tuple(example.subject for example in examples),
+        relation=tuple(example.relation for example in examples),
         frequency=tuple(example.frequency for example in examples),
     )

@@ -6,10 +6,25 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+import pyarrow as pa
+
 from laser_sweep.store.schema import SCHEMA_VERSION
 from laser_sweep.trial import Metrics, Seconds, Trial, TrialResult
 
-_METRICS = ("accuracy", "accuracy_stderr", "log_loss", "majority_accuracy", "balanced_accuracy")
+_METRICS = (
+    "num_examples",
+    "num_skipped",
+    "accuracy",
+    "accuracy_stderr",
+    "log_loss",
+    "majority_accuracy",
+    "balanced_accuracy",
+    "top1_accuracy",
+    "top5_accuracy",
+    "top10_accuracy",
+    "f1",
+    "group_accuracy",
+)
 
 
 def to_row(result: TrialResult, sweep: str, config_json: str) -> dict[str, Any]:
@@ -24,7 +39,6 @@ def to_row(result: TrialResult, sweep: str, config_json: str) -> dict[str, Any]:
         "dtype": trial.model.dtype,
         "dataset": trial.evaluation.dataset,
         "split": trial.evaluation.split,
-        "num_examples": None if metrics is None else metrics.num_examples,
         "intervention": trial.intervention,
         "tau": trial.tau,
         "layer": trial.layer,
@@ -42,6 +56,7 @@ def to_row(result: TrialResult, sweep: str, config_json: str) -> dict[str, Any]:
         "status": result.status,
         "error": result.error,
         **{name: None if metrics is None else getattr(metrics, name) for name in _METRICS},
+        "prediction_counts": None if metrics is None else metrics.prediction_counts,
         "gain": result.gain,
         "gain_p_value": result.gain_p_value,
         "attempt": result.attempt,
@@ -61,7 +76,11 @@ def from_row(row: Mapping[str, Any], trial: Trial) -> TrialResult:
     """The result of `trial` as the store remembers it, without its predictions."""
     metrics = None
     if row["status"] == "done":
-        metrics = Metrics(num_examples=row["num_examples"], **{name: row[name] for name in _METRICS})
+        counts = row["prediction_counts"]
+        metrics = Metrics(
+            **{name: row[name] for name in _METRICS},
+            prediction_counts=None if counts is None else tuple((str(label), int(count)) for label, count in counts),
+        )
     return TrialResult(
         trial=trial,
         status=row["status"],
@@ -91,7 +110,12 @@ def to_prediction_columns(result: TrialResult) -> dict[str, Any]:
         "prediction": list(predictions.prediction),
         "correct": predictions.correct,
         "gold_log_prob": predictions.gold_log_prob,
+        "gold_length": predictions.gold_length,
         "gold_rank": predictions.gold_rank,
+        "text_rank": pa.array(predictions.text_rank, mask=predictions.text_rank < 0),
+        "f1": pa.array(predictions.f1, from_pandas=True),  # nan becomes null
         "group": list(predictions.group),
+        "subject": list(predictions.subject),
+        "relation": list(predictions.relation),
         "frequency": list(predictions.frequency),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _EDIT = pa.struct(
     [
@@ -26,6 +26,7 @@ TRIALS = pa.schema(
         ("dataset", pa.string()),
         ("split", pa.string()),
         ("num_examples", pa.int64()),
+        ("num_skipped", pa.int64()),  # rows of the split that could not be asked
         ("intervention", pa.string()),
         ("tau", pa.string()),  # null for the untouched model
         ("layer", pa.int32()),  # null for the untouched model and for all layers together
@@ -38,6 +39,12 @@ TRIALS = pa.schema(
         ("log_loss", pa.float64()),  # nats
         ("majority_accuracy", pa.float64()),
         ("balanced_accuracy", pa.float64()),
+        ("top1_accuracy", pa.float64()),  # null where answers are not one token
+        ("top5_accuracy", pa.float64()),
+        ("top10_accuracy", pa.float64()),
+        ("f1", pa.float64()),  # null where nothing is generated
+        ("group_accuracy", pa.float64()),  # share of groups whose examples are all right
+        ("prediction_counts", pa.map_(pa.string(), pa.int64())),  # null where answers are not classes
         ("gain", pa.float64()),  # accuracy minus the untouched model's
         ("gain_p_value", pa.float64()),
         ("attempt", pa.int32()),
@@ -62,8 +69,13 @@ PREDICTIONS = pa.schema(
         ("prediction", pa.string()),
         ("correct", pa.bool_()),
         ("gold_log_prob", pa.float64()),
-        ("gold_rank", pa.int64()),  # 0 is top-1
+        ("gold_length", pa.int64()),  # tokens of the gold answer
+        ("gold_rank", pa.int64()),  # 0 is top-1; of several tokens the largest
+        ("text_rank", pa.int64()),  # place of the gold text among the ten most probable tokens; null outside
+        ("f1", pa.float64()),  # null where nothing is generated
         ("group", pa.string()),
+        ("subject", pa.string()),
+        ("relation", pa.string()),
         ("frequency", pa.float64()),
     ],
     metadata={"laser_sweep_schema": str(SCHEMA_VERSION)},

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from laser_sweep.engine.models.checkpoint import Checkpoint, fetch_weights, find_checkpoint
 from laser_sweep.engine.models.spec import ModelSpec
-from laser_sweep.engine.tasks.example import Task
-from laser_sweep.engine.tasks.registry import load_task
+from laser_sweep.engine.tasks.example import AskedModel, BadRow, Task
+from laser_sweep.engine.tasks.registry import check_family, load_task
 from laser_sweep.engine.tasks.spec import DatasetSpec
-from laser_sweep.errors import RequestError
 from laser_sweep.sweep.search.grid import Axes, Intervention, Proposal, check_layers, check_taus, expand
 from laser_sweep.trial import Evaluation, Split, Trial
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,27 +53,20 @@ class Question:
 class Job:
     """A question whose model and data set are at hand, with the trials that answer it.
 
-    `prompt_tokens` is what one trial reads on each split, `parameters` the size of the model.
+    `prompt_tokens` is what one trial reads on each split, `parameters` the size of the model; `bad_rows` are those of
+    the data set that are not asked.
     """
 
     question: Question
     checkpoint: Checkpoint
     task: Task
     proposals: tuple[Proposal, ...]
-    prompt_tokens: dict[Split, int]
+    prompt_tokens: Mapping[Split, int]
     parameters: int
+    bad_rows: tuple[BadRow, ...] = ()
 
     def evaluation(self, split: Split) -> Evaluation:
-        spec = self.question.evaluation
-        limit = spec.limit if split == "val" else spec.test_limit
-        partial = limit is not None and limit < len(self.task.split(split))
-        return Evaluation(
-            dataset=self.task.name,
-            revision=self.task.revision,
-            split=split,
-            limit=limit if partial else None,
-            seed=self.question.seed if partial else None,
-        )
+        return _evaluation(self.question, self.task, split)
 
     def untouched(self, split: Split) -> Trial:
         return Trial(model=self.checkpoint.identity, edits=(), evaluation=self.evaluation(split))
@@ -92,6 +88,18 @@ class Job:
         ]
 
 
+def _evaluation(question: Question, task: Task, split: Split) -> Evaluation:
+    limit = question.evaluation.limit if split == "val" else question.evaluation.test_limit
+    partial = limit is not None and limit < len(task.split(split))
+    return Evaluation(
+        dataset=task.name,
+        revision=task.revision,
+        split=split,
+        limit=limit if partial else None,
+        seed=question.seed if partial else None,
+    )
+
+
 def build_jobs(questions: Iterable[Question]) -> list[Job]:
     """Builds every job, finding each model and reading each data set once.
 
@@ -104,39 +112,55 @@ def build_jobs(questions: Iterable[Question]) -> list[Job]:
 class _JobBuilder:
     def __init__(self) -> None:
         self._checkpoints: dict[ModelSpec, Checkpoint] = {}
-        self._tasks: dict[DatasetSpec, Task] = {}
+        self._tasks: dict[tuple[DatasetSpec, ModelSpec], Task] = {}
         self._models: dict[Checkpoint, _Model] = {}
-        self._tokens: dict[tuple[Checkpoint, Evaluation], int] = {}
 
     def build(self, question: Question) -> Job:
         check_taus(question.axes)
         if question.model not in self._checkpoints:
             self._checkpoints[question.model] = find_checkpoint(question.model)
         checkpoint = self._checkpoints[question.model]
+        check_family(question.dataset, checkpoint.family, question.model.name)
         if not checkpoint.identity.repo:
             fetch_weights(checkpoint)  # nothing to download: this only says at once that there are none
         if checkpoint.num_layers is not None:
             check_layers(question.axes, checkpoint.num_layers, question.model.name)
-        if question.dataset not in self._tasks:
-            self._tasks[question.dataset] = load_task(question.dataset)
-        task = self._tasks[question.dataset]
+        task = self._task(question.dataset, checkpoint)
         if checkpoint not in self._models:
             self._models[checkpoint] = _Model(checkpoint)
         model = self._models[checkpoint]
-        job = Job(
+        splits: tuple[Split, ...] = ("val", "test")
+        readings = {split: model.read(task, _evaluation(question, task, split)) for split in splits}
+        return Job(
             question=question,
             checkpoint=checkpoint,
             task=task,
             proposals=tuple(model.expand(question)),
-            prompt_tokens={},
+            prompt_tokens={split: reading.num_tokens for split, reading in readings.items()},
             parameters=model.parameters,
+            bad_rows=tuple(sorted({*task.bad_rows, *(bad for split in splits for bad in readings[split].bad_rows)})),
         )
-        for split in ("val", "test"):
-            evaluation = job.evaluation(split)
-            if (checkpoint, evaluation) not in self._tokens:
-                self._tokens[checkpoint, evaluation] = model.count_tokens(task, evaluation)
-            job.prompt_tokens[split] = self._tokens[checkpoint, evaluation]
-        return job
+
+    def _task(self, dataset: DatasetSpec, checkpoint: Checkpoint) -> Task:
+        """The data set as this model reads it."""
+        key = dataset, checkpoint.spec
+        if key not in self._tasks:
+            self._tasks[key] = load_task(dataset, AskedModel(checkpoint.family, partial(_load_tokenizer, checkpoint)))
+        return self._tasks[key]
+
+
+def _load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    from laser_sweep.engine.models.load import load_tokenizer
+
+    return load_tokenizer(checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a model reads in an evaluation, and what it cannot be asked."""
+
+    num_tokens: int
+    bad_rows: tuple[BadRow, ...]
 
 
 class _Model:
@@ -144,25 +168,25 @@ class _Model:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         from laser_sweep.engine.models.layout import find_layout
-        from laser_sweep.engine.models.load import load_skeleton, load_tokenizer
+        from laser_sweep.engine.models.load import load_skeleton
+        from laser_sweep.engine.models.positions import max_positions
 
         skeleton = load_skeleton(checkpoint)
         self.parameters = skeleton.num_parameters()
-        self._layout = find_layout(skeleton)
-        self._config = skeleton.config
-        self._tokenizer = load_tokenizer(checkpoint)
+        self._layout = find_layout(skeleton, checkpoint.spec.roles)
+        self._max_tokens = max_positions(skeleton)
+        self._tokenizer = _load_tokenizer(checkpoint)
+        self._readings: dict[Evaluation, _Reading] = {}
 
     def expand(self, question: Question) -> list[Proposal]:
         return expand(question.axes, question.intervention, self._layout, question.model.name)
 
-    def count_tokens(self, task: Task, evaluation: Evaluation) -> int:
-        """The tokens of the prompts of an evaluation. Raises RequestError for an example that cannot be asked."""
-        from laser_sweep.engine.tasks.tokenise import encode
-        from laser_sweep.engine.worker import max_tokens
+    def read(self, task: Task, evaluation: Evaluation) -> _Reading:
+        if evaluation not in self._readings:
+            from laser_sweep.engine.tasks.tokenise import encode
 
-        examples = task.split(evaluation.split, evaluation.limit, evaluation.seed)
-        try:
-            encoded = encode(examples, self._tokenizer, max_tokens(self._config))
-        except RequestError as error:
-            raise RequestError(f"dataset={task.name} {error}") from None
-        return sum(len(one.input_ids) for one in encoded)
+            examples = task.split(evaluation.split, evaluation.limit, evaluation.seed)
+            encoded, bad_rows = encode(task, examples, self._tokenizer, self._max_tokens)
+            tokens = sum(one.num_tokens for one in encoded)
+            self._readings[evaluation] = _Reading(tokens, tuple(bad_rows))
+        return self._readings[evaluation]

@@ -75,6 +75,19 @@ def print_plan(console: Console, jobs: Sequence[Job], plan: Plan, store_path: st
     console.print(f"store: {store_path}", **_PLAIN)
 
 
+def print_bad_rows(console: Console, jobs: Iterable[Job]) -> None:
+    """The rows that are left out, for each data set and model."""
+    told = set()
+    for job in jobs:
+        key = job.checkpoint.identity, job.task.revision, job.bad_rows
+        if job.bad_rows and key not in told:
+            told.add(key)
+            rows = [str(bad) for bad in job.bad_rows[:SHOWN]]
+            more = f"; and {len(job.bad_rows) - SHOWN:,} more" if len(job.bad_rows) > SHOWN else ""
+            count = "1 row is" if len(job.bad_rows) == 1 else f"{len(job.bad_rows):,} rows are"
+            console.print(f"dataset={job.task.name}: {count} left out: {'; '.join(rows)}{more}", **_PLAIN)
+
+
 def _cost(jobs: Iterable[Job], plan: Plan) -> tuple[int, float]:
     by_model = {(job.checkpoint.identity, job.task.revision): job for job in jobs}
     tokens, flops = 0, 0.0
@@ -145,9 +158,15 @@ def _confirmation(confirmed: Confirmed) -> Iterable[str]:
 
 def _percent(result: TrialResult) -> str:
     metrics = result.measured()
-    majority = "" if metrics.majority_accuracy is None else f", majority class {100 * metrics.majority_accuracy:.1f} %"
-    accuracy = f"{100 * metrics.accuracy:.1f} ± {100 * metrics.accuracy_stderr:.1f} %"
-    return f"{accuracy}, log-loss {metrics.log_loss:.3f}{majority}"
+    parts = [f"{100 * metrics.accuracy:.1f} ± {100 * metrics.accuracy_stderr:.1f} %, log-loss {metrics.log_loss:.3f}"]
+    also = {
+        "majority class": metrics.majority_accuracy,
+        "F1": metrics.f1,
+        "groups wholly right": metrics.group_accuracy,
+    }
+    parts += [f"{name} {100 * value:.1f} %" for name, value in also.items() if value is not None]
+    parts += [f"{metrics.num_skipped:,} rows left out"] if metrics.num_skipped else []
+    return ", ".join(parts)
 
 
 def _counts(outcome: Outcome) -> str:

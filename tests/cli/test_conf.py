@@ -23,7 +23,7 @@ from laser_sweep.trial import TAUS
 OPTIONS = sorted(
     f"{file.parent.relative_to(CONF).as_posix()}={file.stem}"
     for file in CONF.rglob("*.yaml")
-    if file.parent != CONF and file.relative_to(CONF).parts[0] != "hydra"
+    if file.parent != CONF and file.relative_to(CONF).parts[0] not in ("hydra", "experiment")
 )
 AXES = {"tau", "layer", "rho"}
 

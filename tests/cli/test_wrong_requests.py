@@ -44,7 +44,9 @@ LINES: dict[str, tuple[str, ...]] = {
     "dataset=fevr": ("dataset=fevr", "did you mean fever?", "demo"),
     "intervention=lazer": ("intervention=lazer", "did you mean laser?", "prune"),
     "tracking=foo": ("tracking=foo", "none, wandb"),
-    "dataset.task=foo": ("dataset.task=foo", "prompt_answer", "fever"),
+    "dataset.format=foo": ("dataset.format=foo", "prompt_answer", "fever"),
+    "dataset.max_new_tokens=5": ("dataset.max_new_tokens is no setting of the dataset that is chosen",),
+    "+model.roles.fc_inn=[w1]": ("model.roles.fc_inn", "fc_in", "fc_out"),
     # keys
     "rhoo=0.1": ("rhoo", "did you mean rho?"),
     "evaluation.limt=5": ("evaluation.limt", "did you mean evaluation.limit?"),
@@ -54,7 +56,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "evaluation.split=foo": ("evaluation.split=foo", "'val'", "'all'"),
     "model.dtype=int8": ("model.dtype=int8", "bfloat16"),
     "resume=maybe": ("resume=maybe", "'auto'", "'never'", "'errored'"),
-    "~dataset.task": ("dataset.task is missing", "dataset.task=<value>"),
+    "~dataset.format": ("dataset.format is missing", "dataset.format=<value>"),
     "model=auto": ("model.path is missing", "model.path=<value>"),
     "model=null": ("model=",),
     "cluster.gpus_per_worker=inf": ("cluster.gpus_per_worker=inf",),
@@ -174,9 +176,14 @@ def test_a_mistake_that_needs_no_model_is_told_in_a_moment(line: str, command: R
     [
         ("tau=fc_up", ("tau=fc_up", "demo", "q_proj, k_proj, v_proj, out_proj, fc_in, fc_out", "mlp")),
         ("-m tau=fc_in,fc_up", ("tau=fc_up", "demo", "fc_out")),
-        ("dataset.path=DATA/long.csv", ("example 0", "70 tokens", "64")),
-        ("dataset.path=DATA/words.csv", ("example 0", "'amber anchor'", "one token")),
-        ("dataset.path=DATA/unknown.csv", ("example 0", "'zebra'", "one token")),
+        ("+model.roles.fc_in=[w1]", ("model.roles.fc_in=[w1]", "mlp.fc_in")),
+        ("model.family=masked", ("model.path=package://demo/assets", "model.family=causal")),
+        ("dataset.path=DATA/long.csv", ("dataset=demo row 0", "70 tokens", "64", "dataset.on_bad_row=skip")),
+        (
+            "dataset=jsonl dataset.scoring=next_token dataset.path=DATA/words.csv",
+            ("dataset=words row 0", "'amber anchor'", "one token", "dataset.scoring=generation"),
+        ),
+        ("dataset.path=DATA/unknown.csv", ("dataset=demo row 0", "'zebra'", "cannot be told")),
     ],
 )
 def test_a_mistake_that_only_the_model_shows_is_found_before_its_weights_are_read(
@@ -192,13 +199,6 @@ def test_a_mistake_that_only_the_model_shows_is_found_before_its_weights_are_rea
     assert [part for part in says if part not in run.stderr] == [], run.stderr
     assert list(tmp_path.iterdir()) == []
     assert not ray.is_initialized()
-
-
-@pytest.mark.parametrize("line", ["dataset.path=DATA/long.csv", "dataset.path=DATA/words.csv"])
-def test_an_example_that_cannot_be_asked_is_named_with_its_data_set(line: str, laser: Run, data: Path) -> None:
-    run = laser(*arguments(line, data), "tracking=none")
-    assert run.returncode == 2
-    assert line.replace("DATA", str(data)) in run.stderr or "dataset=demo" in run.stderr
 
 
 @pytest.mark.parametrize(

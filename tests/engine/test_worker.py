@@ -12,9 +12,6 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    BloomConfig,
-    GPT2Config,
-    LlamaConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -23,7 +20,7 @@ from laser_sweep.engine import worker as worker_module
 from laser_sweep.engine.models.checkpoint import Checkpoint, find_checkpoint
 from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.engine.tasks.example import Example, Task
-from laser_sweep.engine.worker import Worker, Workload, max_tokens
+from laser_sweep.engine.worker import Worker, Workload
 from laser_sweep.errors import RequestError
 from laser_sweep.trial import Edit, Evaluation, Matrix, Split, Trial, TrialResult
 
@@ -289,9 +286,9 @@ def test_examples_are_tokenised_once_for_all_trials(
     sizes: list[int] = []
     encode = worker_module.encode
 
-    def counting(examples: tuple[Example, ...], *rest: Any) -> Any:
+    def counting(task: Task, examples: tuple[Example, ...], *rest: Any) -> Any:
         sizes.append(len(examples))
-        return encode(examples, *rest)
+        return encode(task, examples, *rest)
 
     monkeypatch.setattr(worker_module, "encode", counting)
     checkpoint, task = checkpoints["gptj"], make_task(20, choices=CHOICES)
@@ -354,7 +351,7 @@ def test_a_trial_that_cannot_be_computed_fails_with_its_reason_and_the_next_ones
     untouched, truncated, replaced = work(
         spoilt, task, trial(spoilt, task), trial(spoilt, task, laser(0.1)), trial(spoilt, task, zeroed)
     )
-    assert (untouched.status, untouched.error) == ("failed", "ValueError: the loss of 8 examples is not finite")
+    assert (untouched.status, untouched.error) == ("failed", "ValueError: the loss of 8 answers is not finite")
     assert (truncated.status, truncated.error) == ("failed", "ValueError: the weight has entries that are not finite")
     for failed in (untouched, truncated):
         assert failed.metrics is None
@@ -433,7 +430,7 @@ def test_a_data_set_that_cannot_be_asked_is_the_requests_fault(
 ) -> None:
     examples = (dataclasses.replace(make_task(5).examples[0], gold="zebra"), *make_task(5).examples[1:])
     task = Task("words", examples)
-    with pytest.raises(RequestError, match="example 0: answer 'zebra' must be one token"):
+    with pytest.raises(RequestError, match="row 0: answer 'zebra' cannot be told"):
         work(checkpoints["gptj"], task, trial(checkpoints["gptj"], task))
 
 
@@ -443,14 +440,8 @@ def test_a_prompt_longer_than_the_model_reads_is_the_requests_fault(
     long = Example(id="0", prompt="amber " * 65, gold="true")
     task = Task("words", (long, *make_task(5).examples[1:]))
     for name in WEIGHTS:
-        with pytest.raises(RequestError, match="example 0: 65 tokens, but the model reads 64"):
+        with pytest.raises(RequestError, match="row 0: 65 tokens, but the model reads 64"):
             work(checkpoints[name], task, trial(checkpoints[name], task))
-
-
-def test_the_number_of_positions_is_read_under_each_of_its_names() -> None:
-    assert max_tokens(LlamaConfig(max_position_embeddings=77)) == 77
-    assert max_tokens(GPT2Config(n_positions=88)) == 88
-    assert max_tokens(BloomConfig()) is None
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

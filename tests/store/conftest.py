@@ -50,8 +50,13 @@ def make_result(make_trial: Callable[..., Trial]) -> Callable[..., TrialResult]:
             gold=tuple(f"gold {i}" for i in range(examples)),
             correct=correct,
             gold_log_prob=-random.random(examples),
+            gold_length=random.integers(1, 5, examples),
             gold_rank=random.integers(0, 1000, examples),
+            text_rank=random.integers(-1, 10, examples),
+            f1=np.where(random.random(examples) < 0.5, np.nan, random.random(examples)),
             group=tuple(None if i % 3 == 0 else f"group {i}" for i in range(examples)),
+            subject=tuple(None if i % 3 == 1 else f"subject {i}" for i in range(examples)),
+            relation=tuple(None if i % 3 == 2 else f"relation {i}" for i in range(examples)),
             frequency=tuple(None if i % 2 else i / 7 for i in range(examples)),
         )
         values: dict[str, object] = {

@@ -86,7 +86,7 @@ def test_the_merged_file_keeps_the_mark_of_the_schema(store: ParquetStore, resul
     write(store, results)
     store.compact()
     [file] = store.trials.glob("*.parquet")
-    assert pq.read_schema(file).metadata[b"laser_sweep_schema"] == b"1"
+    assert pq.read_schema(file).metadata[b"laser_sweep_schema"] == b"2"
 
 
 def test_each_trial_is_read_once_while_merged_and_small_files_coexist(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,6 +62,14 @@ metrics = st.builds(
     log_loss=finite,
     majority_accuracy=st.none() | fractions,
     balanced_accuracy=st.none() | fractions,
+    num_skipped=st.integers(0, 2**40),
+    top1_accuracy=st.none() | fractions,
+    top5_accuracy=st.none() | fractions,
+    top10_accuracy=st.none() | fractions,
+    f1=st.none() | fractions,
+    group_accuracy=st.none() | fractions,
+    prediction_counts=st.none()
+    | st.lists(st.tuples(st.text(), st.integers(0, 2**40)), unique_by=lambda count: count[0]).map(tuple),
 )
 times = st.floats(0, 4e9)
 
@@ -127,8 +136,13 @@ def test_answers_come_back_as_they_were_stored(rows: list[tuple[bool, float, int
             gold=texts,
             correct=np.array(correct),
             gold_log_prob=np.array(log_probs),
+            gold_length=np.array(gold_ranks) % 7 + 1,
             gold_rank=np.array(gold_ranks),
+            text_rank=np.array(gold_ranks) % 11 - 1,
+            f1=np.where(correct, np.nan, np.array(gold_ranks) % 5 / 4),
             group=groups,
+            subject=groups,
+            relation=texts,
             frequency=frequencies,
         ),
     )
@@ -136,6 +150,12 @@ def test_answers_come_back_as_they_were_stored(rows: list[tuple[bool, float, int
         store = ParquetStore(root)
         store.write(result, "sweep", "{}")
         back = store.correct(trial.key)
+        table = pq.read_table(store.predictions).to_pydict()
+    assert table["gold_length"] == [rank % 7 + 1 for rank in gold_ranks]
+    assert table["text_rank"] == [None if rank % 11 == 0 else rank % 11 - 1 for rank in gold_ranks]
+    assert table["f1"] == [None if right else rank % 5 / 4 for right, rank in zip(correct, gold_ranks, strict=True)]
+    assert table["subject"] == list(groups)
+    assert table["relation"] == list(texts)
     assert back is not None
     assert back.dtype == np.bool_
     assert back.tolist() == list(correct)

@@ -12,13 +12,15 @@ from laser_sweep.store.store import ParquetStore
 from laser_sweep.trial import TrialResult
 
 TRIAL_COLUMNS = [
-    "trial_key", "sweep", "model", "model_revision", "dtype", "dataset", "split", "num_examples", "intervention", "tau",
-    "layer", "rho", "edits", "status", "error", "accuracy", "accuracy_stderr", "log_loss", "majority_accuracy",
-    "balanced_accuracy", "gain", "gain_p_value", "attempt", "worker", "device", "seconds_factor", "seconds_edit",
+    "trial_key", "sweep", "model", "model_revision", "dtype", "dataset", "split", "num_examples", "num_skipped",
+    "intervention", "tau", "layer", "rho", "edits", "status", "error", "accuracy", "accuracy_stderr", "log_loss",
+    "majority_accuracy", "balanced_accuracy", "top1_accuracy", "top5_accuracy", "top10_accuracy", "f1",
+    "group_accuracy", "prediction_counts", "gain", "gain_p_value", "attempt", "worker", "device", "seconds_factor", "seconds_edit",
     "seconds_eval", "started_at", "finished_at", "config_json", "schema_version",
 ]  # fmt: skip
 PREDICTION_COLUMNS = [
-    "trial_key", "example_id", "gold", "prediction", "correct", "gold_log_prob", "gold_rank", "group", "frequency",
+    "trial_key", "example_id", "gold", "prediction", "correct", "gold_log_prob", "gold_length", "gold_rank",
+    "text_rank", "f1", "group", "subject", "relation", "frequency",
 ]  # fmt: skip
 
 
@@ -55,8 +57,8 @@ def test_every_file_says_which_version_of_the_schema_it_has(
     store.write(result, "sweep", "{}")
     for directory in (store.trials, store.predictions):
         metadata = pq.read_schema(directory / f"{result.trial.key}.parquet").metadata
-        assert metadata[b"laser_sweep_schema"] == b"1"
-    assert pd.read_parquet(store.trials)["schema_version"].tolist() == [1]
+        assert metadata[b"laser_sweep_schema"] == b"2"
+    assert pd.read_parquet(store.trials)["schema_version"].tolist() == [2]
 
 
 def test_nulls_do_not_change_the_types_of_columns(

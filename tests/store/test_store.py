@@ -43,7 +43,8 @@ def result(number, accuracy):
     predictions = Predictions(
         example_id=tuple(map(str, range(n))), prediction=("p",) * n, gold=("g",) * n,
         correct=np.arange(n) < accuracy * n, gold_log_prob=np.zeros(n), gold_rank=np.zeros(n, dtype=np.int64),
-        group=(None,) * n, frequency=(None,) * n,
+        gold_length=np.ones(n, dtype=np.int64), text_rank=np.zeros(n, dtype=np.int64), f1=np.full(n, np.nan),
+        group=(None,) * n, subject=(None,) * n, relation=(None,) * n, frequency=(None,) * n,
     )
     metrics = Metrics(num_examples=n, accuracy=accuracy, accuracy_stderr=0.1, log_loss=1.0)
     return TrialResult(trial=trial, status="done", metrics=metrics, predictions=predictions, ranks=(4,))
@@ -370,7 +371,7 @@ def test_hidden_files_are_none_of_ours(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("mark", [b"2", b"999", b"not a number", b"-1"])
+@pytest.mark.parametrize("mark", [b"3", b"999", b"not a number", b"-1"])
 def test_a_file_of_another_schema_version_is_left_out_with_a_warning(
     store: ParquetStore, make_result: MakeResult, caplog: pytest.LogCaptureFixture, mark: bytes
 ) -> None:

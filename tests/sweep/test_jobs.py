@@ -88,7 +88,7 @@ def test_an_answer_that_cannot_be_scored_is_refused_before_anything_runs(
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     question = demo_job().question
     dataset = replace(question.dataset, name="mine", path=str(tmp_path / "rows.jsonl"))
-    with pytest.raises(RequestError, match="answer 'no such word at all' must be one token"):
+    with pytest.raises(RequestError, match="row 0: answer 'no such word at all' cannot be told from the prompt"):
         build_jobs([replace(question, dataset=dataset)])
 
 
@@ -102,7 +102,7 @@ from laser_sweep.sweep.jobs import EvaluationSpec, Question, build_jobs
 from laser_sweep.sweep.search.grid import Axes, Intervention
 question = Question(
     sweep="s", model=ModelSpec(name="demo", path="package://demo/assets"),
-    dataset=DatasetSpec(name="demo", task="prompt_answer", path="package://demo/assets/examples.parquet"),
+    dataset=DatasetSpec(name="demo", format="prompt_answer", path="package://demo/assets/examples.parquet"),
     intervention=Intervention(name="laser", method="laser"),
     axes=Axes(tau=("fc_in",), layer=(7,), rho=(0.1,)), evaluation=EvaluationSpec(), seed=0, config_json="{}",
 )

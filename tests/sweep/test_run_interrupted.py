@@ -40,7 +40,7 @@ from laser_sweep.trial import *
 
 spec = ModelSpec(name="tiny", path="nowhere")
 question = Question(
-    sweep="s", model=spec, dataset=DatasetSpec(name="d", task="prompt_answer"),
+    sweep="s", model=spec, dataset=DatasetSpec(name="d", format="prompt_answer"),
     intervention=Intervention(name="laser", method="laser"), axes=Axes(tau=("fc_in",), layer=("each",), rho=(0.1,)),
     evaluation=EvaluationSpec(), seed=0, config_json="{}",
 )
@@ -72,8 +72,9 @@ class Devices:
                 metrics=Metrics(num_examples=n, accuracy=1.0, accuracy_stderr=0.0, log_loss=0.0),
                 predictions=Predictions(
                     example_id=("e",) * n, prediction=("p",) * n, gold=("g",) * n, correct=right,
-                    gold_log_prob=np.zeros(n), gold_rank=np.zeros(n, dtype=np.int64), group=(None,) * n,
-                    frequency=(None,) * n,
+                    gold_log_prob=np.zeros(n), gold_length=np.ones(n, dtype=np.int64),
+                    gold_rank=np.zeros(n, dtype=np.int64), text_rank=np.zeros(n, dtype=np.int64), f1=np.full(n, np.nan),
+                    group=(None,) * n, subject=(None,) * n, relation=(None,) * n, frequency=(None,) * n,
                 ),
             )
 

@@ -1,4 +1,4 @@
-"""Runs a model over batches and scores the token that follows each prompt."""
+"""Runs a model over passages and reads its logits where the answers are."""
 
 from __future__ import annotations
 
@@ -12,78 +12,93 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from laser_sweep.engine.evaluation.batches import Batch
+from laser_sweep.engine.evaluation.batches import Batch, Collator, halved_when_full
+
+NUM_TOP = 10
+"""How many of the most probable tokens are looked at for top-1, top-5 and top-10 accuracy."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """One row for each example, in the order of the task.
+class PassageScores:
+    """One row for each passage, in the order of the task.
 
-    `gold_log_prob` is log p(gold) over the full vocabulary, in nats; `gold_rank` how many tokens are more probable than
-    the gold one; `predicted` the most probable choice (its place among the choices), or without choices the most
-    probable token (its id); `correct` whether the gold answer beats every other choice, or every other token, strictly.
+    `log_prob` is the sum of log p(target) over the full vocabulary, in nats, `rank` the largest number of tokens more
+    probable than a target. At the first position: `candidate_logits` (passages, most candidates), -inf where a passage
+    has fewer; `top_ids` (passages, 10) the most probable tokens, and `num_best` how many share the largest logit.
+    `best_ids` holds the most probable token of every position of a passage.
     """
 
-    gold_log_prob: npt.NDArray[np.float64]
-    gold_rank: npt.NDArray[np.int64]
-    predicted: npt.NDArray[np.int64]
-    correct: npt.NDArray[np.bool_]
+    log_prob: npt.NDArray[np.float64]
+    rank: npt.NDArray[np.int64]
+    candidate_logits: npt.NDArray[np.float32]
+    top_ids: npt.NDArray[np.int64]
+    num_best: npt.NDArray[np.int64]
+    best_ids: list[npt.NDArray[np.int64]]
 
 
 @torch.inference_mode()
-def score(model: PreTrainedModel, batches: Sequence[Batch]) -> Scores:
-    """Scores every row of every batch. A batch that does not fit the device is halved until it does.
+def score(model: PreTrainedModel, batches: Sequence[Batch], collator: Collator) -> PassageScores:
+    """Scores every passage of every batch. A batch that does not fit the device is halved until it does.
 
-    Raises ValueError where log p(gold) is not finite, as after an overflow in the model.
+    Raises ValueError where log p(target) is not finite, as after an overflow in the model.
     """
     total = sum(len(batch) for batch in batches)
-    gold_log_prob = np.empty(total, dtype=np.float64)
-    integers = np.empty((3, total), dtype=np.int64)
-    pending = list(reversed(batches))
-    while pending:
-        batch = pending.pop()
-        try:
-            log_probs, rank, predicted, correct = _score_batch(model, batch)
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise
-            pending.extend(reversed(batch.halves()))
-        else:
-            rows = list(batch.indices)
-            gold_log_prob[rows] = log_probs.cpu().numpy()
-            integers[:, rows] = torch.stack([rank, predicted, correct]).cpu().numpy()
-            continue
-        torch.cuda.empty_cache()  # only here: in its handler the exception still holds what did not fit
-    if not np.isfinite(gold_log_prob).all():
-        raise ValueError(f"the loss of {int((~np.isfinite(gold_log_prob)).sum())} examples is not finite")
-    return Scores(gold_log_prob, integers[0], integers[1], integers[2].astype(bool))
+    most = max((batch.candidates.shape[1] for batch in batches), default=0)
+    top = min(NUM_TOP, model.get_output_embeddings().weight.shape[0])
+    scores = PassageScores(
+        log_prob=np.empty(total),
+        rank=np.empty(total, dtype=np.int64),
+        candidate_logits=np.full((total, most), -np.inf, dtype=np.float32),
+        top_ids=np.empty((total, top), dtype=np.int64),
+        num_best=np.empty(total, dtype=np.int64),
+        best_ids=[np.empty(0, dtype=np.int64)] * total,
+    )
+    halved_when_full(batches, lambda batch: _score_batch(model, batch, scores), collator.halves)
+    if not np.isfinite(scores.log_prob).all():
+        raise ValueError(f"the loss of {int((~np.isfinite(scores.log_prob)).sum())} answers is not finite")
+    return scores
 
 
-def _score_batch(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, ...]:
-    """(log p(gold), gold rank, prediction, correct), each (batch,)."""
-    logits = answer_logits(model, batch).float()  # (batch, vocabulary)
-    gold_logits = logits.gather(1, batch.gold_ids[:, None])  # (batch, 1)
-    log_probs = gold_logits[:, 0] - logits.logsumexp(dim=-1)
-    rank = (logits > gold_logits).sum(dim=-1)
-    if batch.choice_ids.shape[1] == 0:
-        ties = (logits == gold_logits).sum(dim=-1) - 1
-        return log_probs, rank, logits.argmax(dim=-1), (rank + ties == 0).long()
-    choice_logits = logits.gather(1, batch.choice_ids)  # (batch, choices)
-    others = choice_logits.masked_fill(batch.choice_ids == batch.gold_ids[:, None], -torch.inf)
-    correct = (gold_logits > others).all(dim=-1)
-    return log_probs, rank, choice_logits.argmax(dim=-1), correct.long()
+def _score_batch(model: PreTrainedModel, batch: Batch, scores: PassageScores) -> None:
+    logits = answer_logits(model, batch).float()  # (reads, vocabulary)
+    targets = batch.targets.to(logits.device)
+    places = batch.places.to(logits.device)
+    target_logits = logits.gather(1, targets[:, None])  # (reads, 1)
+    log_probs = target_logits[:, 0] - logits.logsumexp(dim=-1)
+    ranks = (logits > target_logits).sum(dim=-1)
+    first = batch.num_reads.to(logits.device).cumsum(0) - batch.num_reads.to(logits.device)  # (batch,)
+    at_first = logits[first]  # (batch, vocabulary)
+    best = at_first.topk(scores.top_ids.shape[1], dim=-1)
+    candidates = batch.candidates.to(logits.device)
+    candidate_logits = at_first.gather(1, candidates.clamp(min=0)).masked_fill(candidates < 0, -torch.inf)
+
+    rows = list(batch.indices)
+    sums = torch.zeros(len(batch), dtype=torch.float64, device=logits.device)
+    scores.log_prob[rows] = sums.index_add(0, places[0], log_probs.double()).cpu().numpy()
+    worst = torch.zeros(len(batch), dtype=ranks.dtype, device=logits.device)
+    scores.rank[rows] = worst.scatter_reduce(0, places[0], ranks, "amax").cpu().numpy()
+    scores.candidate_logits[rows, : candidates.shape[1]] = candidate_logits.cpu().numpy()
+    scores.top_ids[rows] = best.indices.cpu().numpy()
+    scores.num_best[rows] = (best.values == best.values[:, :1]).sum(dim=-1).cpu().numpy()
+    spans = logits.argmax(dim=-1).cpu().split(batch.num_reads.tolist())
+    for row, span in zip(rows, spans, strict=True):
+        scores.best_ids[row] = span.numpy()
 
 
 def answer_logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    """Logits at the answer positions alone (batch, vocabulary); the head runs on no other position."""
-    with _head_sees(model, batch.answer_positions):
-        logits: torch.Tensor = model(input_ids=batch.input_ids, use_cache=False).logits
-    return logits[:, 0]
+    """Logits at the places that are read alone (reads, vocabulary); the head runs on no other position."""
+    with _head_sees(model, batch.places):
+        if batch.attention_mask is None:
+            output = model(input_ids=batch.input_ids, use_cache=False)
+        else:
+            output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+    logits: torch.Tensor = output.logits
+    return logits[0]
 
 
 @contextmanager
-def _head_sees(model: PreTrainedModel, positions: torch.Tensor) -> Iterator[None]:
-    """Inside, the output embedding gets (batch, 1, hidden): the state at one position of each row.
+def _head_sees(model: PreTrainedModel, places: torch.Tensor) -> Iterator[None]:
+    """Inside, the output embedding gets (1, reads, hidden): the states at `places` (2, reads), row and position.
 
     A hook on the module rather than an argument of the model: every architecture has the module, while the meaning of
     `logits_to_keep` differs, and it takes one set of positions for the whole batch.
@@ -91,8 +106,8 @@ def _head_sees(model: PreTrainedModel, positions: torch.Tensor) -> Iterator[None
 
     def select(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         hidden_states = arguments[0]  # (batch, tokens, hidden)
-        rows = torch.arange(len(positions), device=hidden_states.device)
-        return (hidden_states[rows, positions.to(hidden_states.device)][:, None], *arguments[1:])
+        rows, positions = places.to(hidden_states.device)
+        return (hidden_states[rows, positions][None], *arguments[1:])
 
     handle = model.get_output_embeddings().register_forward_pre_hook(select)
     try:

@@ -5,45 +5,111 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
-from laser_sweep.trial import Split
+from laser_sweep.errors import RequestError
+from laser_sweep.trial import Family, Split
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 VAL_FRACTION = 0.2
+MASK = "<mask>"
+"""Where a masked model fills in the answer; becomes the tokenizer's own mask."""
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A prompt and its right answer.
+    """A prompt and its right answer, from row `row` of the source, counted from 0.
 
     With `choices` the answer is one of them and is right when no other choice is at least as probable; without, it is
-    right when it is the most probable of all tokens. `group` names the examples that ask the same in other words,
-    `frequency` how often the fact stands in the training data.
+    right when the model says it. `group` names the examples that ask the same in other words, `subject` and `relation`
+    what a fact is about, `frequency` how often it stands in the training data.
     """
 
     id: str
     prompt: str
     gold: str
+    row: int = 0
     choices: tuple[str, ...] = ()
     group: str | None = None
+    subject: str | None = None
+    relation: str | None = None
     frequency: float | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BadRow:
+    """A row that cannot be asked, and why. `before` is the number of examples that come before it."""
+
+    row: int
+    reason: str
+    before: int = 0
+
+    def __str__(self) -> str:
+        return f"row {self.row}: {self.reason}"
+
+
+def refuse_rows(dataset: str, bad_rows: Sequence[BadRow]) -> None:
+    """Raises RequestError where there are bad rows, naming the first of them."""
+    if bad_rows:
+        more = len(bad_rows) - _SHOWN
+        raise RequestError(
+            f"dataset={dataset} {'; '.join(map(str, bad_rows[:_SHOWN]))}{f'; and {more:,} more' if more > 0 else ''}; "
+            "mend the file or set dataset.on_bad_row=skip"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """How answers without choices are scored, and whether as the published code does where it is wrong.
+
+    `next_token`: the most probable token is the answer. `generation`: the answer stands in what the model writes,
+    greedily, in at most `max_new_tokens` tokens, or into five masks. `auto` is the first where every answer is one
+    token of the model's vocabulary, the second elsewhere.
+    """
+
+    answers: Literal["auto", "next_token", "generation"] = "auto"
+    max_new_tokens: int = 10
+    published: bool = False
+
+
+@dataclass(frozen=True)
+class AskedModel:
+    """What a data set may know of the model that it is made for."""
+
+    family: Family
+    tokenizer: Callable[[], PreTrainedTokenizerBase]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A data set ready to be asked: its examples in the order of the source."""
+    """A data set ready to be asked: its examples in the order of the source, and the rows that made none."""
 
     name: str
     examples: tuple[Example, ...]
+    family: Family = "causal"
+    scoring: Scoring = Scoring()
+    bad_rows: tuple[BadRow, ...] = ()
+    on_bad_row: Literal["error", "skip"] = "error"
 
     @cached_property
     def revision(self) -> str:
-        """16 hexadecimal characters of blake2b over all that is asked: equal for equal prompts, answers and choices."""
-        digest = hashlib.blake2b(digest_size=8)
+        """16 hexadecimal characters of blake2b over all that is asked: prompts, answers, choices, and the scoring."""
+        digest = hashlib.blake2b(json.dumps(astuple(self.scoring)).encode(), digest_size=8)
         for example in self.examples:
             digest.update(json.dumps([example.prompt, example.gold, example.choices]).encode())
         return digest.hexdigest()
+
+    @cached_property
+    def group_sizes(self) -> Mapping[str, int]:
+        """The number of examples of each group."""
+        return Counter(example.group for example in self.examples if example.group is not None)
 
     @property
     def num_val(self) -> int:
@@ -61,3 +127,7 @@ class Task:
         if seed is None or limit < 1:
             raise ValueError(f"limit={limit} seed={seed}: a limit is 1 or more and needs a seed")
         return tuple(rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), limit)))
+
+    def skipped(self, split: Split) -> tuple[BadRow, ...]:
+        """The rows of a split that made no example."""
+        return tuple(bad for bad in self.bad_rows if (bad.before < self.num_val) == (split == "val"))

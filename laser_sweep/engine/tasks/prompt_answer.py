@@ -1,33 +1,52 @@
-"""Any file of prompts and answers: the answer is the token that follows the prompt, of all tokens or of the choices."""
+"""Any file of prompts and answers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from laser_sweep.engine.tasks.example import Example
-from laser_sweep.engine.tasks.source import number_of, read_rows, text_of
+from laser_sweep.engine.tasks.example import MASK, AskedModel, BadRow, Example
+from laser_sweep.engine.tasks.source import BadRowError, Row, nested, number_of, parse, read_rows, text_of
 from laser_sweep.engine.tasks.spec import DatasetSpec
-from laser_sweep.errors import RequestError, listing
+from laser_sweep.errors import listing
 
 
-def examples(spec: DatasetSpec) -> Iterator[Example]:
-    """Columns `prompt` and `answer`, and, where the file has them, `choices`, `group` and `frequency`.
+def examples(spec: DatasetSpec, model: AskedModel) -> Iterator[Example | BadRow]:
+    """Columns `prompt` and `answer`; where the file has them, `choices`, `group`, `subject`, `relation`, `frequency`.
 
-    With choices the answer is one of them, or the place of one, counted from 0. Raises RequestError, naming the row.
+    With choices, the row's or those of the data set, the answer is one of them, or the place of one, counted from 0. A
+    masked model fills in `<mask>` where the prompt has one.
     """
-    for index, row in enumerate(read_rows(spec, columns=("prompt", "answer"))):
-        choices = tuple(str(choice) for choice in row.get("choices") or ())
-        gold = text_of(row, "answer", index, spec)
-        if choices and gold not in choices:
-            if not gold.isdecimal() or int(gold) >= len(choices):
-                raise RequestError(f"dataset={spec.name} row {index}: answer {gold!r} is none of {listing(choices)}")
-            gold = choices[int(gold)]
-        group, frequency = row.get("group"), row.get("frequency")
+
+    def make(number: int, row: Row) -> Iterator[Example]:
+        choices = _choices(row) or spec.choices
+        prompt = text_of(row, "prompt")
+        open_end = model.family == "masked" and not choices and spec.scoring != "generation" and MASK not in prompt
+        tags = {name: None if row.get(name) is None else str(row[name]) for name in ("group", "subject", "relation")}
         yield Example(
-            id=str(index),
-            prompt=text_of(row, "prompt", index, spec),
-            gold=gold,
+            id=str(number),
+            row=number,
+            prompt=with_mask(prompt) if open_end else prompt,
+            gold=_gold(text_of(row, "answer"), choices),
             choices=choices,
-            group=None if group is None else str(group),
-            frequency=None if frequency is None else number_of(row, "frequency", index, spec),
+            frequency=None if row.get("frequency") is None else number_of(row, "frequency"),
+            **tags,
         )
+
+    return parse(read_rows(spec, columns=("prompt", "answer")), make)
+
+
+def with_mask(prompt: str) -> str:
+    """The prompt with its end masked, as a sentence."""
+    return f"{prompt}{'' if prompt.endswith(' ') else ' '}{MASK}."
+
+
+def _choices(row: Row) -> tuple[str, ...]:
+    return tuple(map(str, nested(row, "choices", list))) if row.get("choices") else ()
+
+
+def _gold(answer: str, choices: tuple[str, ...]) -> str:
+    if not choices or answer in choices:
+        return answer
+    if not answer.isdecimal() or int(answer) >= len(choices):
+        raise BadRowError(f"answer {answer!r} is none of {listing(choices)}")
+    return choices[int(answer)]

@@ -1,27 +1,84 @@
-"""The tasks by the name that `dataset.task` gives."""
+"""The data sets by the name that `dataset.format` gives."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from laser_sweep.engine.tasks import fever, prompt_answer
-from laser_sweep.engine.tasks.example import Example, Task
+from laser_sweep.engine.tasks import (
+    bias_in_bios,
+    bigbench,
+    counterfact,
+    fever,
+    hotpotqa,
+    prompt_answer,
+    truthfulqa,
+)
+from laser_sweep.engine.tasks.example import AskedModel, BadRow, Example, Scoring, Task, refuse_rows
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.errors import RequestError, listing
+from laser_sweep.trial import Family
 
-TASKS: Mapping[str, Callable[[DatasetSpec], Iterator[Example]]] = {
-    "fever": fever.examples,
-    "prompt_answer": prompt_answer.examples,
+_BOTH: tuple[Family, ...] = ("causal", "masked")
+_MIN_EXAMPLES = 5  # val is a fifth
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What makes examples of rows, and for which families of models it can."""
+
+    examples: Callable[[DatasetSpec, AskedModel], Iterator[Example | BadRow]]
+    families: tuple[Family, ...] = _BOTH
+
+
+FORMATS: Mapping[str, Format] = {
+    "prompt_answer": Format(prompt_answer.examples),
+    "counterfact": Format(counterfact.examples),
+    "hotpotqa": Format(hotpotqa.examples),
+    "fever": Format(fever.examples),
+    "bios_gender": Format(bias_in_bios.gender),
+    "bios_profession": Format(bias_in_bios.profession),
+    "truthfulqa": Format(truthfulqa.examples),
+    "bigbench": Format(bigbench.bigbench),
+    "bigbench_hard": Format(bigbench.bigbench_hard),
 }
 
 
-def load_task(spec: DatasetSpec) -> Task:
-    """Reads a data set and builds its examples. Raises RequestError for a wrong name, file or row."""
-    if spec.task not in TASKS:
-        raise RequestError(f"dataset.task={spec.task} does not exist; choose one of {listing(TASKS)}")
-    task = Task(spec.name, tuple(TASKS[spec.task](spec)))
-    if task.num_val == 0:
+def check_family(spec: DatasetSpec, family: Family, model: str) -> None:
+    """Raises RequestError where the format does not exist or does not serve a family of models."""
+    if spec.format not in FORMATS:
+        raise RequestError(f"dataset.format={spec.format} does not exist; choose one of {listing(FORMATS)}")
+    families = FORMATS[spec.format].families
+    if family not in families:
         raise RequestError(
-            f"dataset={spec.name} has {len(task.examples)} examples; val is a fifth, so it takes 5 or more"
+            f"dataset={spec.name} asks {listing(families)} language models, but model={model} is a {family} one"
+        )
+
+
+def load_task(spec: DatasetSpec, model: AskedModel) -> Task:
+    """Reads a data set and builds its examples for a model.
+
+    Raises RequestError for a wrong file, for a bad row where `on_bad_row=error`, and where too few examples are left.
+    """
+    examples: list[Example] = []
+    bad_rows: list[BadRow] = []
+    for made in FORMATS[spec.format].examples(spec, model):
+        if isinstance(made, BadRow):
+            bad_rows.append(replace(made, before=len(examples)))
+        else:
+            examples.append(made)
+    if spec.on_bad_row == "error":
+        refuse_rows(spec.name, bad_rows)
+    task = Task(
+        spec.name,
+        tuple(examples),
+        family=model.family,
+        scoring=Scoring(answers=spec.scoring, max_new_tokens=spec.max_new_tokens, published=spec.published),
+        bad_rows=tuple(bad_rows),
+        on_bad_row=spec.on_bad_row,
+    )
+    if len(examples) < _MIN_EXAMPLES:
+        raise RequestError(
+            f"dataset={spec.name} has {len(examples)} examples; val is a fifth, so it takes {_MIN_EXAMPLES} or more"
         )
     return task

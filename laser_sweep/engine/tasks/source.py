@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from laser_sweep.engine import hub
+from laser_sweep.engine.tasks.example import BadRow
 from laser_sweep.engine.tasks.spec import DatasetSpec, HubSource
 from laser_sweep.errors import RequestError, listing
 
 Row: TypeAlias = Mapping[str, Any]
-
+_T = TypeVar("_T")
 
 _ENCODING = "utf-8-sig"  # with or without the mark that spreadsheets write at the start
 
@@ -25,8 +28,17 @@ class Sized(Protocol):
     def __iter__(self) -> Iterator[Row]: ...
 
 
+class BadRowError(ValueError):
+    """A row cannot become an example; the message says why."""
+
+
 def read_rows(spec: DatasetSpec, columns: Sequence[str]) -> Iterable[Row]:
     """The rows of a data set in order. Raises RequestError where there is none, or where it lacks one of `columns`."""
+    return itertools.chain.from_iterable(read_parts(spec, columns))
+
+
+def read_parts(spec: DatasetSpec, columns: Sequence[str]) -> list[Sized]:
+    """The rows of a data set, apart for each entry of `hub.files`; a local file is one part. Raises as `read_rows`."""
     if spec.path is not None:
         file = hub.local_path(spec.path)
         if file is None or not file.is_file():
@@ -34,26 +46,54 @@ def read_rows(spec: DatasetSpec, columns: Sequence[str]) -> Iterable[Row]:
                 f"dataset.path={spec.path} is not a file; "
                 f"give a {listing(_READERS)} file with columns {listing(columns)}"
             )
-        files, origin = [file], f"dataset.path={spec.path}"
-    elif spec.hub is not None:
-        files, origin = _hub_files(spec.hub), f"dataset={spec.name}"
-    else:
-        raise RequestError(f"dataset={spec.name} needs dataset.path=<file> with columns {listing(columns)}")
-    return _load(files, origin, columns)
+        return [_load([file], f"dataset.path={spec.path}", columns)]
+    if spec.url is not None:
+        return [_load([_downloaded(spec.url)], f"dataset.url={spec.url}", columns)]
+    if spec.hub is not None:
+        return [_load(files, f"dataset={spec.name}", columns) for files in _hub_files(spec.hub)]
+    raise RequestError(f"dataset={spec.name} needs dataset.path=<file> with columns {listing(columns)}")
 
 
-def _hub_files(source: HubSource) -> list[Path]:
+def parse(rows: Iterable[Row], make: Callable[[int, Row], Iterable[_T]]) -> Iterator[_T | BadRow]:
+    """What `make` makes of every row and its number, and a BadRow for each of which it cannot make anything."""
+    for number, row in enumerate(rows):
+        try:
+            yield from list(make(number, row))
+        except BadRowError as error:
+            yield BadRow(number, str(error))
+
+
+def _downloaded(url: str) -> Path:
+    """The file behind a URL, in the cache of `datasets`."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        file = Path(str(datasets.DownloadManager().download(url)))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(
+            f"dataset.url={url} could not be fetched: {reason}; give a copy with dataset.path=<file>"
+        ) from None
+    named = file.with_name(file.name + Path(url).suffix)  # the cache drops the suffix, which says how to read it
+    if not named.exists():
+        named.symlink_to(file)
+    return named
+
+
+def _hub_files(source: HubSource) -> list[list[Path]]:
+    """The files of each pattern."""
     located = hub.locate(
         source.repo, override="dataset.hub.repo", revision=source.revision, patterns=source.files, kind="dataset"
     )
-    files = [file for pattern in source.files for file in sorted(located.directory.glob(pattern))]
-    for pattern in source.files:
-        if not any(located.directory.glob(pattern)):
+    files = [sorted(located.directory.glob(pattern)) for pattern in source.files]
+    for pattern, found in zip(source.files, files, strict=True):
+        if not found:
             raise RequestError(f"dataset.hub.repo={source.repo} has no {pattern} at revision {source.revision}")
     return files
 
 
-def _load(files: Sequence[Path], origin: str, columns: Sequence[str]) -> Iterable[Row]:
+def _load(files: Sequence[Path], origin: str, columns: Sequence[str]) -> Sized:
     suffix = files[0].suffix
     if suffix not in _READERS:
         raise RequestError(f"{origin} ends in {suffix or 'nothing'}; read are {listing(_READERS)}")
@@ -75,19 +115,38 @@ def _load(files: Sequence[Path], origin: str, columns: Sequence[str]) -> Iterabl
     return rows
 
 
-def text_of(row: Row, column: str, number: int, spec: DatasetSpec) -> str:
-    """What stands in a column, as text. Raises RequestError, naming the row, where nothing stands there."""
+def text_of(row: Row, column: str) -> str:
+    """What stands in a column, as text. Raises BadRowError where nothing stands there."""
     if row.get(column) is None or not str(row[column]).strip():
-        raise RequestError(f"dataset={spec.name} row {number} has no {column}; mend the row or leave it out")
+        raise BadRowError(f"there is no {column}")
     return str(row[column])
 
 
-def number_of(row: Row, column: str, number: int, spec: DatasetSpec) -> float:
-    """What stands in a column, as a number. Raises RequestError, naming the row, where it is none."""
+def number_of(row: Row, column: str) -> float:
+    """What stands in a column, as a number. Raises BadRowError where it is none."""
     try:
         return float(row[column])
     except (TypeError, ValueError):
-        raise RequestError(f"dataset={spec.name} row {number}: {column} {row[column]!r} is not a number") from None
+        raise BadRowError(f"{column} {row[column]!r} is not a number") from None
+
+
+def one_of(row: Row, column: str, values: Mapping[str, _T]) -> _T:
+    """What the text of a column stands for. Raises BadRowError where it is none of `values`."""
+    text = text_of(row, column)
+    if text not in values:
+        raise BadRowError(f"{column} {text!r} is none of {listing(values)}")
+    return values[text]
+
+
+def nested(row: Row, column: str, kind: type[_T]) -> _T:
+    """The list or object in a column; in files that know only text (CSV) it is JSON. Raises BadRowError."""
+    value = row.get(column)
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    if not isinstance(value, kind):
+        raise BadRowError(f"{column} is not {'a list' if kind is list else 'an object'}, but {row.get(column)!r:.80}")
+    return value
 
 
 def _read_parquet(files: Sequence[Path]) -> tuple[Sized, Sequence[str]]:

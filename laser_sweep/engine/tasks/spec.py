@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,9 +17,31 @@ class HubSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSpec:
-    """Which rows to read and which task makes examples of them; `path` is a local file that takes the hub's place."""
+    """Which rows to read, and how they become examples.
+
+    `format` names what makes examples of rows. They come from the hub, from `url`, or from the local file `path`, which
+    takes the place of both. `compat=published` repeats what the published code does where it is wrong.
+
+    What only some formats read: `choices` are those of every row; `scoring` and `max_new_tokens` say how answers
+    without choices are scored; `answer_tokenizer` and `max_answer_tokens` leave out rows with long answers; `task`
+    and `num_fewshot` are those of lm-evaluation-harness.
+    """
 
     name: str
-    task: str
+    format: str
     path: str | None = None
+    url: str | None = None
     hub: HubSource | None = None
+    on_bad_row: Literal["error", "skip"] = "error"
+    compat: Literal["published"] | None = None
+    choices: tuple[str, ...] = ()
+    scoring: Literal["auto", "next_token", "generation"] = "auto"
+    max_new_tokens: int = 10
+    answer_tokenizer: str | None = None
+    max_answer_tokens: int | None = None
+    task: str | None = None
+    num_fewshot: int = 0
+
+    @property
+    def published(self) -> bool:
+        return self.compat == "published"

@@ -8,87 +8,106 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoModelForMaskedLM, PreTrainedModel, RobertaConfig
 
-from laser_sweep.engine.evaluation.batches import make_batches
-from laser_sweep.engine.evaluation.score import Scores, answer_logits, score
-from laser_sweep.engine.tasks.example import Example
-from laser_sweep.engine.tasks.tokenise import Encoded
+from laser_sweep.engine.evaluation.batches import Collator
+from laser_sweep.engine.evaluation.score import PassageScores, answer_logits, score
+from laser_sweep.engine.tasks.tokenise import Passage
 
 CPU = torch.device("cpu")
 VOCABULARY = 50
+PAD = 1
 BuildModel = Callable[..., PreTrainedModel]
-AskOneByOne = Callable[..., list[Any]]
 
 
-@pytest.fixture(params=["gptj", "llama", "gpt2"])
+@pytest.fixture(params=["gptj", "llama", "gpt2", "opt", "masked roberta"])
 def model(request: pytest.FixtureRequest, build_model: BuildModel) -> PreTrainedModel:
-    return build_model(request.param, vocab_size=VOCABULARY)
+    if request.param != "masked roberta":
+        return build_model(request.param, vocab_size=VOCABULARY)
+    config = RobertaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=66,
+        initializer_range=0.3,
+        pad_token_id=PAD,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        masked: PreTrainedModel = AutoModelForMaskedLM.from_config(config)
+    return masked.requires_grad_(False).eval()
 
 
-def questions(count: int, choices: int, seed: int = 0) -> list[Encoded]:
-    """Random prompts of 1 to 12 tokens; the gold token is one of the choices where there are any."""
+def questions(count: int, candidates: int = 0, seed: int = 0) -> list[Passage]:
+    """Random passages of 2 to 12 tokens, none of them padding, read at 1 to 3 places."""
     draw = random.Random(seed)
-    encoded = []
-    for row in range(count):
-        choice_ids = tuple(draw.sample(range(VOCABULARY), choices))
-        encoded.append(
-            Encoded(
-                Example(id=str(row), prompt="", gold=""),
-                tuple(draw.choices(range(VOCABULARY), k=draw.randint(1, 12))),
-                gold_id=draw.choice(choice_ids or range(VOCABULARY)),
-                choice_ids=choice_ids,
+    passages = []
+    for _ in range(count):
+        length = draw.randint(2, 12)
+        positions = sorted(draw.sample(range(length), min(length, draw.randint(1, 3))))
+        passages.append(
+            Passage(
+                input_ids=tuple(draw.choices(range(2, VOCABULARY), k=length)),
+                positions=tuple(positions),
+                targets=tuple(draw.choices(range(VOCABULARY), k=len(positions))),
+                candidates=tuple(draw.sample(range(VOCABULARY), draw.randint(0, candidates))),
             )
         )
-    return encoded
+    return passages
 
 
-def with_right_answers(model: PreTrainedModel, encoded: list[Encoded]) -> list[Encoded]:
-    """Every third question gets the most probable token as its gold answer."""
-    return [
-        Encoded(e.example, e.input_ids, int(model(torch.tensor([e.input_ids])).logits[0, -1].argmax()), e.choice_ids)
-        if row % 3 == 0
-        else e
-        for row, e in enumerate(encoded)
-    ]
-
-
-def run(model: PreTrainedModel, encoded: list[Encoded], budget: int = 48) -> Scores:
-    return score(model, make_batches(encoded, budget, CPU))
+def run(model: PreTrainedModel, passages: list[Passage], budget: int = 48) -> PassageScores:
+    masked = isinstance(model.config, RobertaConfig)
+    collator = Collator(CPU, PAD if masked else None)
+    return score(model, collator.batches(passages, budget), collator)
 
 
 def assert_equal_to_one_by_one(
-    scores: Scores, model: PreTrainedModel, encoded: list[Encoded], ask_one_by_one: AskOneByOne
+    scores: PassageScores, model: PreTrainedModel, passages: list[Passage], atol: float = 1e-4
 ) -> None:
-    answers = ask_one_by_one(model, [(e.input_ids, e.gold_id, e.choice_ids) for e in encoded])
-    np.testing.assert_allclose(scores.gold_log_prob, [a.gold_log_prob for a in answers], rtol=0, atol=1e-4)
-    assert scores.gold_rank.tolist() == [a.gold_rank for a in answers]
-    assert scores.predicted.tolist() == [a.predicted for a in answers]
-    assert scores.correct.tolist() == [a.correct for a in answers]
+    """Against one passage at a time, a log-softmax over the vocabulary and a sort, in float64."""
+    for place, passage in enumerate(passages):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([passage.input_ids])).logits[0].double()
+        read = [torch.log_softmax(logits[position], dim=-1) for position in passage.positions]
+        by_probability = [log_probs.argsort(descending=True, stable=True).tolist() for log_probs in read]
+        expected = sum(float(log_probs[target]) for log_probs, target in zip(read, passage.targets, strict=True))
+        assert scores.log_prob[place] == pytest.approx(expected, abs=atol)
+        ranks = [order.index(target) for order, target in zip(by_probability, passage.targets, strict=True)]
+        assert scores.rank[place] == max(ranks)
+        assert scores.best_ids[place].tolist() == [order[0] for order in by_probability]
+        assert scores.top_ids[place].tolist() == by_probability[0][:10]
+        assert scores.num_best[place] == 1
+        wanted = [float(logits[passage.positions[0], candidate]) for candidate in passage.candidates]
+        found = scores.candidate_logits[place]
+        np.testing.assert_allclose(found[: len(wanted)], wanted, rtol=0, atol=atol)
+        assert np.isneginf(found[len(wanted) :]).all()
 
 
-@pytest.mark.parametrize("choices", [0, 2, 8])
+@pytest.mark.parametrize("candidates", [0, 2, 8])
 @pytest.mark.parametrize("budget", [1, 48, 10_000])
-def test_every_figure_equals_that_of_one_example_at_a_time(
-    choices: int, budget: int, model: PreTrainedModel, ask_one_by_one: AskOneByOne
+def test_every_figure_equals_that_of_one_passage_at_a_time(
+    candidates: int, budget: int, model: PreTrainedModel
 ) -> None:
-    encoded = questions(40, choices)
-    if not choices:
-        encoded = with_right_answers(model, encoded)
-    scores = run(model, encoded, budget)
-    assert_equal_to_one_by_one(scores, model, encoded, ask_one_by_one)
-    assert 0 < scores.correct.sum() < 40
-    assert scores.gold_log_prob.dtype == np.float64
-    assert scores.correct.dtype == np.bool_
+    passages = questions(30, candidates)
+    scores = run(model, passages, budget)
+    assert_equal_to_one_by_one(scores, model, passages)
+    assert scores.log_prob.dtype == np.float64
 
 
-def test_a_model_in_half_precision_is_scored_in_float32(build_model: BuildModel, ask_one_by_one: AskOneByOne) -> None:
+def test_a_model_in_half_precision_is_scored_in_float32(build_model: BuildModel) -> None:
     model = build_model("gptj", vocab_size=VOCABULARY, dtype=torch.bfloat16)
-    encoded = questions(20, 2)
-    scores = run(model, encoded, budget=1)
-    answers = ask_one_by_one(model, [(e.input_ids, e.gold_id, e.choice_ids) for e in encoded])
-    np.testing.assert_allclose(scores.gold_log_prob, [a.gold_log_prob for a in answers], rtol=0, atol=1e-5)
-    assert scores.correct.tolist() == [a.correct for a in answers]
+    passages = [p for p in questions(20, 2)]
+    scores = run(model, passages, budget=1)
+    for place, passage in enumerate(passages):
+        logits = model(input_ids=torch.tensor([passage.input_ids])).logits[0].double()
+        expected = sum(
+            float(torch.log_softmax(logits[position], dim=-1)[target])
+            for position, target in zip(passage.positions, passage.targets, strict=True)
+        )
+        assert scores.log_prob[place] == pytest.approx(expected, abs=1e-5)
 
 
 @contextmanager
@@ -104,33 +123,33 @@ def head_inputs(model: PreTrainedModel) -> Iterator[list[torch.Size]]:
         handle.remove()
 
 
-def test_the_head_is_given_one_position_of_each_row(model: PreTrainedModel) -> None:
-    encoded = questions(30, 2)
-    batches = make_batches(encoded, 48, CPU)
+def test_the_head_is_given_the_places_that_are_read_and_no_others(model: PreTrainedModel) -> None:
+    passages = questions(30, 2)
     with head_inputs(model) as shapes:
-        score(model, batches)
-    assert shapes == [(len(batch), 1, 32) for batch in batches]
-    assert any(batch.input_ids.shape[1] > 1 for batch in batches)
+        run(model, passages, 10_000)
+    assert shapes == [(1, sum(len(passage.positions) for passage in passages), 32)]
 
 
-def test_answer_logits_are_those_of_the_last_token_of_each_prompt(model: PreTrainedModel) -> None:
-    encoded = questions(10, 0)
-    (batch,) = make_batches(encoded, 1000, CPU)
-    found = answer_logits(model, batch)
-    assert found.shape == (10, VOCABULARY)
-    for place, row in zip(batch.indices, found, strict=True):
-        alone = model(torch.tensor([encoded[place].input_ids])).logits[0, -1]
-        torch.testing.assert_close(row, alone, rtol=0, atol=1e-4)
+def test_answer_logits_are_those_of_the_places_in_order(build_model: BuildModel) -> None:
+    model = build_model("gptj", vocab_size=VOCABULARY)
+    passages = questions(10)
+    (batch,) = Collator(CPU).batches(passages, 1000)
+    expected = [
+        model(torch.tensor([passages[index].input_ids])).logits[0, position]
+        for index in batch.indices
+        for position in passages[index].positions
+    ]
+    torch.testing.assert_close(answer_logits(model, batch), torch.stack(expected), rtol=0, atol=1e-4)
 
 
 def test_after_scoring_the_model_gives_logits_at_every_position_again(model: PreTrainedModel) -> None:
-    run(model, questions(5, 0))
-    assert model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, VOCABULARY)
+    run(model, questions(5))
+    assert model(torch.tensor([[5, 2, 3]])).logits.shape == (1, 3, VOCABULARY)
 
 
 @contextmanager
 def memory_for(model: PreTrainedModel, rows: int) -> Iterator[list[int]]:
-    """A device that holds `rows` prompts at once; yields the sizes of the batches that it was given."""
+    """A device that holds `rows` passages at once; yields the sizes of the batches that it was given."""
     sizes: list[int] = []
 
     def refuse(module: torch.nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
@@ -146,61 +165,34 @@ def memory_for(model: PreTrainedModel, rows: int) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("rows", [1, 3, 7])
-def test_batches_that_do_not_fit_are_halved_with_the_same_results(
-    rows: int, model: PreTrainedModel, ask_one_by_one: AskOneByOne
-) -> None:
-    encoded = questions(40, 2)
+def test_batches_that_do_not_fit_are_halved_with_the_same_results(rows: int, model: PreTrainedModel) -> None:
+    passages = questions(40, 2)
     with memory_for(model, rows) as sizes:
-        scores = run(model, encoded, budget=200)
+        scores = run(model, passages, budget=200)
     assert max(sizes) > rows
     assert sum(size for size in sizes if size <= rows) == 40
-    assert_equal_to_one_by_one(scores, model, encoded, ask_one_by_one)
+    assert_equal_to_one_by_one(scores, model, passages)
 
 
-def test_one_example_that_does_not_fit_is_an_error_and_leaves_the_model_whole(model: PreTrainedModel) -> None:
+def test_one_passage_that_does_not_fit_is_an_error_and_leaves_the_model_whole(model: PreTrainedModel) -> None:
     with memory_for(model, 0), pytest.raises(torch.OutOfMemoryError, match="the device is full"):
         run(model, questions(8, 2))
-    assert model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, VOCABULARY)
+    assert model(torch.tensor([[5, 2, 3]])).logits.shape == (1, 3, VOCABULARY)
 
 
-def test_a_tie_is_wrong_and_no_token_is_more_probable(model: PreTrainedModel) -> None:
+def test_tokens_that_are_equally_probable_are_counted(model: PreTrainedModel) -> None:
     model.get_output_embeddings().weight.zero_()
     if model.get_output_embeddings().bias is not None:
         model.get_output_embeddings().bias.zero_()
-    for choices in (0, 2):
-        scores = run(model, questions(10, choices))
-        assert not scores.correct.any()
-        assert scores.gold_rank.tolist() == [0] * 10
-        np.testing.assert_allclose(scores.gold_log_prob, -np.log(VOCABULARY), atol=1e-6)
-
-
-def test_a_tie_between_choices_is_wrong_although_both_beat_a_third(build_model: BuildModel) -> None:
-    model = build_model("gptj", vocab_size=VOCABULARY)
-    model.lm_head.weight.zero_()
-    model.lm_head.bias.zero_()
-    model.lm_head.bias[[4, 5]] = 1.0
-    model.lm_head.bias[9] = 2.0
-    tied, ahead, behind = (
-        Encoded(Example(id="0", prompt="", gold=""), (1, 2), gold, choices)
-        for gold, choices in ((4, (3, 4, 5)), (4, (3, 4, 6)), (4, (4, 3, 9)))
-    )
-    scores = run(model, [tied, ahead, behind])
-    assert scores.correct.tolist() == [False, True, False]
-    assert scores.predicted.tolist()[1:] == [1, 2]
-    assert scores.gold_rank.tolist() == [1, 1, 1]
-
-
-def test_a_constant_choice_is_right_whatever_other_tokens_say(model: PreTrainedModel) -> None:
-    encoded = [Encoded(e.example, e.input_ids, e.gold_id, (e.gold_id,)) for e in questions(10, 0)]
-    scores = run(model, encoded)
-    assert scores.correct.all()
-    assert scores.predicted.tolist() == [0] * 10
+    scores = run(model, questions(10))
+    assert scores.num_best.tolist() == [10] * 10  # of the ten that are looked at
+    assert scores.rank.tolist() == [0] * 10
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_logits_that_are_not_finite_are_an_error_that_counts_the_examples(value: float, model: PreTrainedModel) -> None:
+def test_logits_that_are_not_finite_are_an_error_that_counts_the_answers(value: float, model: PreTrainedModel) -> None:
     model.get_output_embeddings().weight[7] = value
-    with pytest.raises(ValueError, match=r"loss of \d+ examples is not finite"):
+    with pytest.raises(ValueError, match=r"loss of \d+ answers is not finite"):
         run(model, questions(10, 2))
 
 

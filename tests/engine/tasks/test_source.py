@@ -20,7 +20,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def read(path: Path | str | None, *, hub: HubSource | None = None) -> list[dict[str, Any]]:
-    spec = DatasetSpec(name="facts", task="prompt_answer", path=None if path is None else str(path), hub=hub)
+    spec = DatasetSpec(name="facts", format="prompt_answer", path=None if path is None else str(path), hub=hub)
     return [dict(row) for row in read_rows(spec, ("prompt", "answer"))]
 
 

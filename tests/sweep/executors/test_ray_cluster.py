@@ -35,7 +35,7 @@ from laser_sweep.sweep.search.grid import Axes, Intervention
 
 question = Question(
     sweep="s", model=ModelSpec(name="demo", path="package://demo/assets"),
-    dataset=DatasetSpec(name="demo", task="prompt_answer", path="package://demo/assets/examples.parquet"),
+    dataset=DatasetSpec(name="demo", format="prompt_answer", path="package://demo/assets/examples.parquet"),
     intervention=Intervention(name="laser", method="laser"),
     axes=Axes(tau=("each",), layer=("each",), rho=(0.1, 0.2)),
     evaluation=EvaluationSpec(limit=50, test_limit=50), seed=0, config_json="{}",
