@@ -15,8 +15,8 @@ TRIAL_COLUMNS = [
     "trial_key", "sweep", "model", "model_revision", "dtype", "dataset", "split", "num_examples", "num_skipped",
     "intervention", "tau", "layer", "rho", "edits", "status", "error", "accuracy", "accuracy_stderr", "log_loss",
     "majority_accuracy", "balanced_accuracy", "top1_accuracy", "top5_accuracy", "top10_accuracy", "f1",
-    "group_accuracy", "prediction_counts", "gain", "gain_p_value", "attempt", "worker", "device", "seconds_factor", "seconds_edit",
-    "seconds_eval", "started_at", "finished_at", "config_json", "schema_version",
+    "group_accuracy", "prediction_counts", "gain", "gain_p_value", "attempt", "worker", "device", "seconds_factor",
+    "seconds_edit", "seconds_eval", "started_at", "finished_at", "config_json", "schema_version",
 ]  # fmt: skip
 PREDICTION_COLUMNS = [
     "trial_key", "example_id", "gold", "prediction", "correct", "gold_log_prob", "gold_length", "gold_rank",
