@@ -72,11 +72,15 @@ class Scoring:
     `next_token`: the most probable token is the answer. `generation`: the answer stands in what the model writes,
     greedily, in at most `max_new_tokens` tokens, or into five masks. `auto` is the first where every answer is one
     token of the model's vocabulary, the second elsewhere.
+
+    With `continuations` a choice is all that the text has more than its prompt without white space at the end, as
+    lm-evaluation-harness takes it, and not the fewest tokens that read as it.
     """
 
     answers: Literal["auto", "next_token", "generation"] = "auto"
     max_new_tokens: int = 10
     published: bool = False
+    continuations: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from laser_sweep.engine.tasks import (
     counterfact,
     fever,
     hotpotqa,
+    lm_eval,
     prompt_answer,
     truthfulqa,
 )
@@ -25,10 +26,11 @@ _MIN_EXAMPLES = 5  # val is a fifth
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What makes examples of rows, and for which families of models it can."""
+    """What makes examples of rows, for which families of models it can, and how choices of several tokens are cut."""
 
     examples: Callable[[DatasetSpec, AskedModel], Iterator[Example | BadRow]]
     families: tuple[Family, ...] = _BOTH
+    continuations: bool = False
 
 
 FORMATS: Mapping[str, Format] = {
@@ -41,6 +43,7 @@ FORMATS: Mapping[str, Format] = {
     "truthfulqa": Format(truthfulqa.examples),
     "bigbench": Format(bigbench.bigbench),
     "bigbench_hard": Format(bigbench.bigbench_hard),
+    "lm_eval": Format(lm_eval.examples, families=("causal",), continuations=True),
 }
 
 
@@ -73,7 +76,12 @@ def load_task(spec: DatasetSpec, model: AskedModel) -> Task:
         spec.name,
         tuple(examples),
         family=model.family,
-        scoring=Scoring(answers=spec.scoring, max_new_tokens=spec.max_new_tokens, published=spec.published),
+        scoring=Scoring(
+            answers=spec.scoring,
+            max_new_tokens=spec.max_new_tokens,
+            published=spec.published,
+            continuations=FORMATS[spec.format].continuations,
+        ),
         bad_rows=tuple(bad_rows),
         on_bad_row=spec.on_bad_row,
     )

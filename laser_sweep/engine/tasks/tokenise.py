@@ -129,7 +129,8 @@ class _Causal:
             return Encoded(example=example, kind="generation", passages=(gold,), gold_length=length, prompt_ids=prompt)
         tokens = [_next_token(prompt, ids, self._tokenizer) for ids in joint]
         single = tuple(token for token in tokens if token is not None)
-        if len(single) == len(tokens):
+        stripped = self._ids_of[example.prompt.rstrip()] if self._task.scoring.continuations else None
+        if len(single) == len(tokens) and stripped in (None, prompt):
             place = answers.index(example.gold)
             return Encoded(example=example, kind="token", passages=(_one_token(prompt, single, place, example),))
         if not example.choices:
@@ -137,11 +138,13 @@ class _Causal:
                 f"answer {example.gold!r} is not one token after the prompt: the text ends in "
                 f"{_tokens(joint[0], self._tokenizer)}; dataset.scoring=generation takes longer ones"
             )
-        passages = tuple(self._passage(ids, answer) for ids, answer in zip(joint, answers, strict=True))
+        passages = tuple(self._passage(ids, answer, stripped) for ids, answer in zip(joint, answers, strict=True))
         return _choices(example, passages)
 
-    def _passage(self, joint: Ids, answer: str) -> Passage:
-        places = range(len(joint) - _answer_length(joint, answer, self._tokenizer), len(joint))
+    def _passage(self, joint: Ids, answer: str, prompt: Ids | None = None) -> Passage:
+        """With a prompt, all that follows as many tokens as it has is the answer."""
+        length = len(joint) - len(prompt) if prompt else _answer_length(joint, answer, self._tokenizer)
+        places = range(len(joint) - length, len(joint))
         if places.start == 0:
             raise _CannotAskError(f"nothing stands before answer {answer!r}")
         return Passage(
@@ -256,7 +259,11 @@ def _joined(prompt: str, answer: str) -> str:
 
 
 def _texts(example: Example) -> Iterable[str]:
-    return (example.prompt, *(_joined(example.prompt, answer) for answer in example.choices or (example.gold,)))
+    return (
+        example.prompt,
+        example.prompt.rstrip(),
+        *(_joined(example.prompt, answer) for answer in example.choices or (example.gold,)),
+    )
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special: bool = True) -> list[Ids]:

@@ -294,3 +294,21 @@ def test_masks_that_are_missing_or_too_many_and_long_answers_are_refused(masked:
         example = question(prompt, gold)
         with pytest.raises(RequestError, match=re.escape(message)):
             ask([example], masked, **filled)  # type: ignore[arg-type]
+
+
+def test_a_continuation_is_all_that_follows_the_stripped_prompt() -> None:
+    """A tokenizer that, like Llama's, cuts the space from a digit but not from a word."""
+    vocabulary = ["[unknown]", "▁", *"0123456789", "▁Answer:", "▁none"]
+    words = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(vocabulary)}, unk_token="[unknown]"))
+    words.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Digits(True)])
+    words.decoder = decoders.Metaspace()
+    pieces = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[unknown]")
+    example = question("Answer:", "7", choices=("none", "7"))
+    targets = {
+        continuations: [
+            pieces.convert_ids_to_tokens(list(passage.targets))
+            for passage in ask([example], pieces, continuations=continuations)[0].passages
+        ]
+        for continuations in (False, True)
+    }
+    assert targets == {False: [["▁none"], ["7"]], True: [["▁none"], ["▁", "7"]]}
