@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from laser_sweep.errors import RequestError, listing, suggestion
 
 if TYPE_CHECKING:
+    from laser_sweep.engine.editing.spec import CacheSpec
     from laser_sweep.sweep.executors.spec import ClusterSpec
     from laser_sweep.sweep.jobs import Job
     from laser_sweep.sweep.protocols import Executor, Tracker
@@ -154,7 +155,7 @@ def _run(configs: Sequence[DictConfig], *, on_ray: bool) -> tuple[Outcome | None
         return None, jobs
     progress = make_progress()
     sweep = Sweep(
-        executor=_make_executor(jobs, settings.cluster, on_ray=on_ray),
+        executor=_make_executor(jobs, settings.cluster, settings.cache, on_ray=on_ray),
         store=store,
         tracker=GuardedTracker(_make_tracker(settings.tracking), progress.note),
         progress=progress,
@@ -165,20 +166,26 @@ def _run(configs: Sequence[DictConfig], *, on_ray: bool) -> tuple[Outcome | None
     return outcome, jobs
 
 
-def _make_executor(jobs: Sequence[Job], cluster: ClusterSpec, *, on_ray: bool) -> Executor:
+def _make_executor(jobs: Sequence[Job], cluster: ClusterSpec, cache: CacheSpec, *, on_ray: bool) -> Executor:
     from laser_sweep.engine.worker import Workload
 
     workloads = [
-        Workload(checkpoint=job.checkpoint, task=job.task, batch_tokens=job.question.evaluation.batch_tokens)
+        Workload(
+            checkpoint=job.checkpoint,
+            task=job.task,
+            batch_tokens=job.question.evaluation.batch_tokens,
+            activation_budget_gb=job.question.evaluation.activation_budget_gb,
+            host_budget_gb=job.question.evaluation.host_budget_gb,
+        )
         for job in jobs
     ]
     if on_ray:
         from laser_sweep.sweep.executors.ray import RayExecutor
 
-        return RayExecutor(workloads, cluster)
+        return RayExecutor(workloads, cluster, cache)
     from laser_sweep.sweep.executors.in_process import InProcessExecutor
 
-    return InProcessExecutor(workloads)
+    return InProcessExecutor(workloads, cache)
 
 
 def _make_tracker(tracking: TrackingSpec) -> Tracker:

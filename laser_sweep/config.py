@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
+from laser_sweep.engine.editing.spec import CacheSpec
 from laser_sweep.engine.models.spec import ModelSpec, read_roles
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.errors import RequestError, listing, suggestion
@@ -46,6 +47,7 @@ class Settings:
     intervention: Intervention
     evaluation: EvaluationSpec
     cluster: ClusterSpec
+    cache: CacheSpec
     tracking: TrackingSpec
     store: StoreSpec
     seed: int
@@ -110,7 +112,7 @@ def read_request(config: DictConfig) -> Request:
 def shared_settings(requests: Sequence[Request]) -> Settings:
     """The settings of a sweep of several configurations. Raises RequestError where they cannot differ but do."""
     first = requests[0].settings
-    for name in ("store", "cluster", "tracking", "resume", "dry_run"):
+    for name in ("store", "cluster", "cache", "tracking", "resume", "dry_run"):
         values = {str(getattr(request.settings, name)): getattr(request.settings, name) for request in requests}
         if len(values) > 1:
             raise RequestError(f"{name} is one for the whole sweep and cannot be swept; it is {' and '.join(values)}")
@@ -221,6 +223,14 @@ def _check_ranges(settings: Settings) -> None:
     for key, value in positive.items():
         if value is not None and value < 1:
             raise RequestError(f"{key}={value} is too small; it is a count of 1 or more")
+    sizes = {
+        "evaluation.activation_budget_gb": settings.evaluation.activation_budget_gb,
+        "evaluation.host_budget_gb": settings.evaluation.host_budget_gb,
+        "cache.factors_gb": settings.cache.factors_gb,
+    }
+    for key, size in sizes.items():
+        if not 0 <= size < math.inf:
+            raise RequestError(f"{key}={size} is no amount of memory; give gigabytes, 0 or more")
     gpus = settings.cluster.gpus_per_worker
     if gpus != "auto" and not (0 <= gpus <= 1 or (math.isfinite(gpus) and gpus == int(gpus) > 0)):
         raise RequestError(f"cluster.gpus_per_worker={gpus} cannot be had; give a fraction below 1 or a whole number")

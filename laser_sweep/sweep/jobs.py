@@ -28,6 +28,8 @@ class EvaluationSpec:
     limit: int | None = None
     test_limit: int | None = None
     batch_tokens: int = 8192
+    activation_budget_gb: float = 4.0
+    host_budget_gb: float = 16.0
 
     @property
     def search_splits(self) -> tuple[Split, ...]:
@@ -53,8 +55,8 @@ class Question:
 class Job:
     """A question whose model and data set are at hand, with the trials that answer it.
 
-    `prompt_tokens` is what one trial reads on each split, `parameters` the size of the model; `bad_rows` are those of
-    the data set that are not asked.
+    `prompt_tokens` is what one trial reads on each split, `parameters` and `num_layers` say the size of the model;
+    `bad_rows` are those of the data set that are not asked.
     """
 
     question: Question
@@ -63,6 +65,7 @@ class Job:
     proposals: tuple[Proposal, ...]
     prompt_tokens: Mapping[Split, int]
     parameters: int
+    num_layers: int
     bad_rows: tuple[BadRow, ...] = ()
 
     def evaluation(self, split: Split) -> Evaluation:
@@ -138,6 +141,7 @@ class _JobBuilder:
             proposals=tuple(model.expand(question)),
             prompt_tokens={split: reading.num_tokens for split, reading in readings.items()},
             parameters=model.parameters,
+            num_layers=model.num_layers,
             bad_rows=tuple(sorted({*task.bad_rows, *(bad for split in splits for bad in readings[split].bad_rows)})),
         )
 
@@ -177,6 +181,10 @@ class _Model:
         self._max_tokens = max_positions(skeleton)
         self._tokenizer = _load_tokenizer(checkpoint)
         self._readings: dict[Evaluation, _Reading] = {}
+
+    @property
+    def num_layers(self) -> int:
+        return self._layout.num_layers
 
     def expand(self, question: Question) -> list[Proposal]:
         return expand(question.axes, question.intervention, self._layout, question.model.name)

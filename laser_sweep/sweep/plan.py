@@ -79,16 +79,27 @@ def plan_sweep(jobs: Iterable[Job], store: Store, resume: Resume) -> Plan:
     return subtract_stored(search_trials(compare(jobs)), store, resume)
 
 
-def work_units(trials: Iterable[Trial]) -> list[WorkUnit]:
+def work_units(trials: Iterable[Trial], jobs: Iterable[Job] = ()) -> list[WorkUnit]:
     """Groups trials by model, data set and lowest edited layer, and orders a group by matrix.
 
-    The untouched model comes first: all gains are counted from it. Neighbouring layers stay neighbours.
+    The untouched model comes first: all gains are counted from it. Neighbouring layers stay neighbours. Where `jobs`
+    say how large model and examples are, a trial costs its tokens times the blocks from its lowest edit up, and those
+    below are the entry to its unit.
     """
+    by_content = {(job.checkpoint.identity, job.task.revision): job for job in jobs}
     groups: dict[tuple[object, ...], list[Trial]] = {}
     for trial in trials:
         groups.setdefault((trial.model, trial.evaluation, _lowest_layer(trial)), []).append(trial)
-    ordered = sorted(groups.values(), key=lambda group: _place(group[0]))
-    return [WorkUnit(tuple(sorted(group, key=lambda t: t.edits))) for group in ordered]
+    units = []
+    for group in sorted(groups.values(), key=lambda group: _place(group[0])):
+        first = group[0]
+        job = by_content.get((first.model, first.evaluation.revision))
+        unit = WorkUnit(tuple(sorted(group, key=lambda trial: trial.edits)))
+        if job is not None:
+            below, tokens = max(0, _lowest_layer(first)), job.prompt_tokens[first.evaluation.split]
+            unit = replace(unit, trial_cost=tokens * (job.num_layers - below), entry_cost=tokens * below)
+        units.append(unit)
+    return units
 
 
 def _lowest_layer(trial: Trial) -> int:

@@ -14,9 +14,15 @@ from laser_sweep.trial import Trial, TrialResult
 
 @dataclass(frozen=True, slots=True)
 class WorkUnit:
-    """Trials that a worker does best one after the other: one model, one data set, one layer."""
+    """Trials that a worker does best one after the other: one model, one data set, one layer.
+
+    `trial_cost` is what each of them takes, `entry_cost` what a worker pays first that holds no states for the layer,
+    both in tokens times blocks.
+    """
 
     trials: tuple[Trial, ...]
+    trial_cost: float = 1.0
+    entry_cost: float = 0.0
 
 
 class Executor(Protocol):

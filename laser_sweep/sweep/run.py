@@ -136,7 +136,7 @@ class Sweep:
                 self._tracker.start(first.sweep, first.config_json)
                 self._tracking = True
             self._progress.start(len(plan.pending), len(plan.reused))
-            for measured in self._executor.run(work_units(plan.pending)):
+            for measured in self._executor.run(work_units(plan.pending, (one.job for one in outcome.comparisons))):
                 for result in gains.add(measured):
                     self._keep(result, outcome)
             for result in gains.waiting():

@@ -69,6 +69,7 @@ def make_job() -> Callable[..., Job]:
             ),
             prompt_tokens={"val": 1_000, "test": 4_000},
             parameters=5_000_000,
+            num_layers=3,
         )
 
     return make

@@ -197,6 +197,14 @@ trials = st.builds(
 )
 
 
+def test_a_unit_costs_tokens_times_blocks_from_its_lowest_edit_up(make_job: MakeJob) -> None:
+    job = make_job(layer=(0, 2))  # of 3 layers, 1,000 tokens on val and 4,000 on test
+    costs = [(unit.trial_cost, unit.entry_cost) for unit in work_units(search_trials(compare([job])), [job])]
+    assert costs == [(3_000, 0), (3_000, 0), (1_000, 2_000)]
+    (on_test,) = work_units([job.trials("test")[-1]], [job])
+    assert (on_test.trial_cost, on_test.entry_cost) == (4_000, 8_000)
+
+
 @given(asked=st.lists(trials, max_size=30, unique_by=lambda trial: trial.key))
 def test_every_trial_stands_in_exactly_one_unit(asked: list[Trial]) -> None:
     units = work_units(asked)

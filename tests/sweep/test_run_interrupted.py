@@ -50,7 +50,7 @@ job = Job(
     proposals=tuple(
         Proposal((Edit(matrix=Matrix("fc_in", layer), rho=0.1),), "fc_in", layer, 0.1) for layer in range(200)
     ),
-    prompt_tokens={"val": 1, "test": 1}, parameters=1,
+    prompt_tokens={"val": 1, "test": 1}, parameters=1, num_layers=2,
 )
 
 class Devices:

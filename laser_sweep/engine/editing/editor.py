@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from laser_sweep.engine.editing.cache import FactorCache
 from laser_sweep.engine.editing.factor import Factors, factorise
 from laser_sweep.engine.editing.methods import METHODS, kept_rank
 from laser_sweep.engine.models.layout import Layout
@@ -53,12 +54,14 @@ class Editor:
     """Edits the weights of one model.
 
     Keeps the factors of the `cached_matrices` last used matrices, so that all ρ of a matrix cost one decomposition, and
-    a checksum of every matrix it ever touched, taken before the first edit.
+    a checksum of every matrix it ever touched, taken before the first edit. With a `cache` a decomposition serves every
+    process and sweep that meets the same matrix.
     """
 
-    def __init__(self, layout: Layout, *, cached_matrices: int = 8) -> None:
+    def __init__(self, layout: Layout, *, cached_matrices: int = 8, cache: FactorCache | None = None) -> None:
         self._layout = layout
         self._cached_matrices = cached_matrices
+        self._cache = cache
         self._factors: OrderedDict[Matrix, Factors] = OrderedDict()
         self._checksums: dict[Matrix, int] = {}
 
@@ -70,6 +73,7 @@ class Editor:
         to the model's dtype. Raises ValueError where an edit cannot be computed, RestoreError where a weight does not
         come back.
         """
+        self.check(edits)
         originals: list[tuple[Matrix, torch.Tensor]] = []
         timer = _Timer()
         try:
@@ -83,11 +87,15 @@ class Editor:
                 if checksum(self._layout.weights[matrix].read()) != self._checksums[matrix]:
                     raise RestoreError(f"{matrix} did not come back bit for bit after an edit")
 
+    def check(self, edits: Sequence[Edit]) -> None:
+        """Raises ValueError for an edit of a matrix that the model does not have."""
+        for edit in edits:
+            if edit.matrix not in self._layout.weights:
+                raise ValueError(f"the model has no {edit.matrix}")
+
     def _apply(self, edit: Edit, originals: list[tuple[Matrix, torch.Tensor]], timer: _Timer) -> int | None:
         """Edits one matrix and returns its rank; `originals` gets what it was."""
         matrix = edit.matrix
-        if matrix not in self._layout.weights:
-            raise ValueError(f"the model has no {matrix}")
         weight = self._layout.weights[matrix]
         original = weight.read().clone()
         self._checksums.setdefault(matrix, checksum(original))
@@ -107,7 +115,14 @@ class Editor:
         if matrix in self._factors:
             self._factors.move_to_end(matrix)
             return self._factors[matrix]
-        factors = factorise(weight)
+        if self._cache is None:
+            factors = factorise(weight)
+        else:
+            shape = weight.shape[0], weight.shape[1]
+            key = (
+                f"gram-{self._checksums[matrix]:016x}-{shape[0]}x{shape[1]}-{str(weight.dtype).removeprefix('torch.')}"
+            )
+            factors = self._cache.get(key, shape, lambda: factorise(weight))
         self._factors[matrix] = factors
         while len(self._factors) > self._cached_matrices:
             self._factors.popitem(last=False)

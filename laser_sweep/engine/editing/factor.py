@@ -28,7 +28,8 @@ class Factors:
     The best rank-k approximation of W is its projection on the k leading singular vectors of either side
     (Eckart-Young), so the basis of the shorter side alone gives every truncation.
 
-    `basis` is (s, s) with s = min(m, n), float64; `singular_values` is (s,), float64, descending.
+    `basis` is (s, s) with s = min(m, n), in the precision in which edits are computed; `singular_values` is (s,),
+    float64, descending.
     """
 
     basis: torch.Tensor
@@ -37,7 +38,7 @@ class Factors:
     def truncate(self, weight: torch.Tensor, rank: int) -> torch.Tensor:
         """The best approximation of `weight` (m, n) of at most `rank`, in float64 for float64 weights, else float32."""
         dense = in_full(weight)
-        leading = self.basis[:, :rank].to(dense.dtype)
+        leading = self.basis[:, :rank].to(dense.device)
         if weight.shape[0] <= weight.shape[1]:
             return leading @ (leading.T @ dense)
         return (dense @ leading) @ leading.T
@@ -55,4 +56,4 @@ def factorise(weight: torch.Tensor) -> Factors:
     if not torch.isfinite(gram).all():
         raise ValueError("the weight has entries that are not finite")
     eigenvalues, vectors = torch.linalg.eigh(gram)
-    return Factors(vectors.flip(-1), eigenvalues.flip(-1).clamp(min=0).sqrt())
+    return Factors(vectors.flip(-1).to(in_full(weight).dtype), eigenvalues.flip(-1).clamp(min=0).sqrt())

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from laser_sweep.engine.evaluation.batches import Collator
+from laser_sweep.engine.evaluation.forward import Forward
 from laser_sweep.engine.evaluation.generate import generate
+from laser_sweep.engine.evaluation.replay import Replay
 from laser_sweep.engine.evaluation.score import PassageScores, score
 from laser_sweep.engine.evaluation.texts import TokenTexts, f1, says
 from laser_sweep.engine.tasks.example import Example, Task
@@ -42,35 +44,48 @@ class Questions:
         self,
         task: Task,
         encoded: Sequence[Encoded],
-        model: PreTrainedModel,
+        forward: Forward,
+        collator: Collator,
         tokenizer: PreTrainedTokenizerBase,
+        texts: TokenTexts,
         *,
         batch_tokens: int,
-        texts: TokenTexts,
+        device_bytes: int = 0,
+        host_bytes: int = 0,
     ) -> None:
         self._scoring = task.scoring
         self._encoded = encoded
-        self._model = model
+        self._forward = forward
+        self._collator = collator
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens
         self._texts = texts
-        masked = task.family == "masked"
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        self._collator = Collator(model.device, pad_token_id=pad if masked else None)
         passages: list[Passage] = []
         self._first: list[int] = []
         """The place of the first passage of each example; a passage of blanks follows the others."""
         for example in encoded:
             self._first.append(len(passages))
             passages += example.passages if example.blanks is None else (*example.passages, example.blanks)
-        self._batches = self._collator.batches(passages, batch_tokens)
+        batches = collator.batches(passages, batch_tokens)
+        self._replay = Replay(forward, batches, device_bytes=device_bytes, host_bytes=host_bytes)
 
     def __len__(self) -> int:
         return len(self._encoded)
 
-    def ask(self) -> Answers:
-        """Asks the model as it is now."""
-        scores = score(self._model, self._batches, self._collator)
+    def prepare(self, layer: int) -> None:
+        """Keeps what the model computes below block `layer`, for passes that start there; it must be untouched."""
+        self._replay.advance(layer)
+
+    def release(self) -> None:
+        """Gives back the memory of what was kept."""
+        self._replay.release()
+
+    def ask(self, *, keep_attention: bool = True) -> Answers:
+        """Asks the model as it is now: from the prepared layer on, where there is one, else whole.
+
+        `keep_attention` says that the attention of the prepared layer is not edited.
+        """
+        scores = score(self._forward, self._replay.pieces(), self._collator, keep_attention=keep_attention)
         gold_rows = [first + one.gold for first, one in zip(self._first, self._encoded, strict=True)]
         answers = Answers(
             examples=tuple(one.example for one in self._encoded),
@@ -142,7 +157,7 @@ class Questions:
                 for place in places
             ]
         return generate(
-            self._model,
+            self._forward.model,
             [self._encoded[place].prompt_ids for place in places],
             max_new_tokens=self._scoring.max_new_tokens,
             batch_tokens=self._batch_tokens,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
-from transformers import PreTrainedModel
 
 from laser_sweep.engine.evaluation.batches import Batch, Collator, halved_when_full
+from laser_sweep.engine.evaluation.forward import Forward, Kept
 
 NUM_TOP = 10
 """How many of the most probable tokens are looked at for top-1, top-5 and top-10 accuracy."""
@@ -36,15 +34,40 @@ class PassageScores:
     best_ids: list[npt.NDArray[np.int64]]
 
 
-@torch.inference_mode()
-def score(model: PreTrainedModel, batches: Sequence[Batch], collator: Collator) -> PassageScores:
-    """Scores every passage of every batch. A batch that does not fit the device is halved until it does.
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A batch, and what is kept of the untouched model's pass over it, if anything is."""
 
-    Raises ValueError where log p(target) is not finite, as after an overflow in the model.
+    batch: Batch
+    kept: Kept | None = None
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def halves(self, collator: Collator) -> tuple[Piece, Piece]:
+        """The same passages in two pieces, for a device that could not hold them in one."""
+        first, second = collator.halves(self.batch)
+        if self.kept is None:
+            return Piece(first), Piece(second)
+        middle = len(first)
+        return (
+            Piece(first, self.kept.rows(slice(None, middle), first.input_ids.shape[1])),
+            Piece(second, self.kept.rows(slice(middle, None), second.input_ids.shape[1])),
+        )
+
+
+@torch.inference_mode()
+def score(
+    forward: Forward, pieces: Sequence[Piece], collator: Collator, *, keep_attention: bool = True
+) -> PassageScores:
+    """Scores every passage of every piece. One that does not fit the device is halved until it does.
+
+    `keep_attention` says that the attention of the block in which kept states start is not edited. Raises ValueError
+    where log p(target) is not finite, as after an overflow in the model.
     """
-    total = sum(len(batch) for batch in batches)
-    most = max((batch.candidates.shape[1] for batch in batches), default=0)
-    top = min(NUM_TOP, model.get_output_embeddings().weight.shape[0])
+    total = sum(len(piece) for piece in pieces)
+    most = max((piece.batch.candidates.shape[1] for piece in pieces), default=0)
+    top = min(NUM_TOP, forward.model.get_output_embeddings().weight.shape[0])
     scores = PassageScores(
         log_prob=np.empty(total),
         rank=np.empty(total, dtype=np.int64),
@@ -53,64 +76,58 @@ def score(model: PreTrainedModel, batches: Sequence[Batch], collator: Collator) 
         num_best=np.empty(total, dtype=np.int64),
         best_ids=[np.empty(0, dtype=np.int64)] * total,
     )
-    halved_when_full(batches, lambda batch: _score_batch(model, batch, scores), collator.halves)
+    read: list[tuple[Batch, _Read]] = []
+
+    def run(piece: Piece) -> None:
+        logits = forward.logits(piece.batch, piece.kept, keep_attention=keep_attention)
+        read.append((piece.batch, _read(logits.float(), piece.batch, top)))
+
+    halved_when_full(pieces, run, lambda piece: piece.halves(collator))
+    for batch, figures in read:  # only here does anything wait for the device
+        _fill(scores, batch, figures)
     if not np.isfinite(scores.log_prob).all():
         raise ValueError(f"the loss of {int((~np.isfinite(scores.log_prob)).sum())} answers is not finite")
     return scores
 
 
-def _score_batch(model: PreTrainedModel, batch: Batch, scores: PassageScores) -> None:
-    logits = answer_logits(model, batch).float()  # (reads, vocabulary)
-    targets = batch.targets.to(logits.device)
-    places = batch.places.to(logits.device)
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The figures of `PassageScores` of one batch, on its device; `best_ids` (reads,) passage by passage."""
+
+    log_prob: torch.Tensor
+    rank: torch.Tensor
+    candidate_logits: torch.Tensor
+    top_ids: torch.Tensor
+    num_best: torch.Tensor
+    best_ids: torch.Tensor
+
+
+def _read(logits: torch.Tensor, batch: Batch, top: int) -> _Read:
+    """Takes what is asked for from logits (reads, vocabulary)."""
+    device = logits.device
+    targets, rows, num_reads = batch.targets.to(device), batch.places[0].to(device), batch.num_reads.to(device)
+    candidates = batch.candidates.to(device)
     target_logits = logits.gather(1, targets[:, None])  # (reads, 1)
     log_probs = target_logits[:, 0] - logits.logsumexp(dim=-1)
     ranks = (logits > target_logits).sum(dim=-1)
-    first = batch.num_reads.to(logits.device).cumsum(0) - batch.num_reads.to(logits.device)  # (batch,)
-    at_first = logits[first]  # (batch, vocabulary)
-    best = at_first.topk(scores.top_ids.shape[1], dim=-1)
-    candidates = batch.candidates.to(logits.device)
-    candidate_logits = at_first.gather(1, candidates.clamp(min=0)).masked_fill(candidates < 0, -torch.inf)
+    at_first = logits[num_reads.cumsum(0) - num_reads]  # (batch, vocabulary)
+    best = at_first.topk(top, dim=-1)
+    return _Read(
+        log_prob=torch.zeros(len(batch), dtype=torch.float64, device=device).index_add(0, rows, log_probs.double()),
+        rank=torch.zeros(len(batch), dtype=ranks.dtype, device=device).scatter_reduce(0, rows, ranks, "amax"),
+        candidate_logits=at_first.gather(1, candidates.clamp(min=0)).masked_fill(candidates < 0, -torch.inf),
+        top_ids=best.indices,
+        num_best=(best.values == best.values[:, :1]).sum(dim=-1),
+        best_ids=logits.argmax(dim=-1),
+    )
 
+
+def _fill(scores: PassageScores, batch: Batch, read: _Read) -> None:
     rows = list(batch.indices)
-    sums = torch.zeros(len(batch), dtype=torch.float64, device=logits.device)
-    scores.log_prob[rows] = sums.index_add(0, places[0], log_probs.double()).cpu().numpy()
-    worst = torch.zeros(len(batch), dtype=ranks.dtype, device=logits.device)
-    scores.rank[rows] = worst.scatter_reduce(0, places[0], ranks, "amax").cpu().numpy()
-    scores.candidate_logits[rows, : candidates.shape[1]] = candidate_logits.cpu().numpy()
-    scores.top_ids[rows] = best.indices.cpu().numpy()
-    scores.num_best[rows] = (best.values == best.values[:, :1]).sum(dim=-1).cpu().numpy()
-    spans = logits.argmax(dim=-1).cpu().split(batch.num_reads.tolist())
-    for row, span in zip(rows, spans, strict=True):
+    scores.log_prob[rows] = read.log_prob.cpu().numpy()
+    scores.rank[rows] = read.rank.cpu().numpy()
+    scores.candidate_logits[rows, : read.candidate_logits.shape[1]] = read.candidate_logits.cpu().numpy()
+    scores.top_ids[rows] = read.top_ids.cpu().numpy()
+    scores.num_best[rows] = read.num_best.cpu().numpy()
+    for row, span in zip(rows, read.best_ids.cpu().split(batch.num_reads.tolist()), strict=True):
         scores.best_ids[row] = span.numpy()
-
-
-def answer_logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    """Logits at the places that are read alone (reads, vocabulary); the head runs on no other position."""
-    with _head_sees(model, batch.places):
-        if batch.attention_mask is None:
-            output = model(input_ids=batch.input_ids, use_cache=False)
-        else:
-            output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
-    logits: torch.Tensor = output.logits
-    return logits[0]
-
-
-@contextmanager
-def _head_sees(model: PreTrainedModel, places: torch.Tensor) -> Iterator[None]:
-    """Inside, the output embedding gets (1, reads, hidden): the states at `places` (2, reads), row and position.
-
-    A hook on the module rather than an argument of the model: every architecture has the module, while the meaning of
-    `logits_to_keep` differs, and it takes one set of positions for the whole batch.
-    """
-
-    def select(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        hidden_states = arguments[0]  # (batch, tokens, hidden)
-        rows, positions = places.to(hidden_states.device)
-        return (hidden_states[rows, positions][None], *arguments[1:])
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        handle.remove()

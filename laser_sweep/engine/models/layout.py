@@ -19,7 +19,7 @@ from laser_sweep.engine.models.fused import FUSED, fused_rows
 from laser_sweep.engine.models.spec import Roles
 from laser_sweep.engine.models.weight import Weight
 from laser_sweep.errors import RequestError, listing
-from laser_sweep.trial import Matrix
+from laser_sweep.trial import GROUPS, Matrix
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "q_proj": ("q_proj", "query", "q_lin", "self.query_proj"),
@@ -43,14 +43,29 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Parts:
+    """What a block is made of: the module that holds all matrices of its attention, and those that hold its MLP's.
+
+    `attention` is None where no direct part of the block holds these matrices and no others.
+    """
+
+    attention: nn.Module | None
+    mlp: tuple[nn.Module, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
-    """The matrices of one model: `num_layers` blocks, and the weight of each (τ, ℓ) that the model has.
+    """The matrices of one model: its blocks, in order, and the weight of each (τ, ℓ) that the model has.
 
     An expert's matrix is `fc_in.3`: the τ, and the number of the expert.
     """
 
-    num_layers: int
+    blocks: tuple[nn.Module, ...]
     weights: Mapping[Matrix, Weight]
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.blocks)
 
     @property
     def taus(self) -> tuple[str, ...]:
@@ -61,6 +76,17 @@ class Layout:
     def matrices(self, tau: str, layer: int) -> tuple[Matrix, ...]:
         """The matrices that τ names in a layer: one, all experts' (`fc_in`), one expert's (`fc_in.3`), or none."""
         return tuple(m for m in self.weights if m.layer == layer and (m.tau == tau or m.tau.startswith(f"{tau}.")))
+
+    def parts(self, layer: int) -> Parts:
+        """Attention and MLP of a block."""
+        owners = {id(w.parameter): m.tau.partition(".")[0] for m, w in self.weights.items() if m.layer == layer}
+        held = {
+            child: {owners.get(id(p)) for p in child.parameters()} - {None} for child in self.blocks[layer].children()
+        }
+        attention = [child for child, taus in held.items() if taus & set(GROUPS["attn"])]
+        mlp = tuple(child for child, taus in held.items() if taus and taus <= set(GROUPS["mlp"]))
+        whole = len(attention) == 1 and held[attention[0]] <= set(GROUPS["attn"])
+        return Parts(attention[0] if whole else None, mlp)
 
     def shape(self, matrix: Matrix) -> tuple[int, int]:
         """(out, in) of a matrix."""
@@ -92,7 +118,7 @@ def find_layout(model: PreTrainedModel, roles: Roles = ()) -> Layout:
         raise RequestError(f"{type(model).__name__} has no list of blocks with linear maps that can be named{hint}")
     _refuse_shared(model, weights)
     _refuse_repeated(model, blocks)
-    return Layout(len(blocks), weights)
+    return Layout(tuple(blocks), weights)
 
 
 def _blocks(model: nn.Module) -> nn.ModuleList:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from laser_sweep.engine.editing.spec import CacheSpec
 from laser_sweep.engine.worker import Worker, Workload
 from laser_sweep.sweep.protocols import WorkUnit
 from laser_sweep.trial import TrialResult
@@ -12,14 +13,15 @@ from laser_sweep.trial import TrialResult
 class InProcessExecutor:
     """One worker, no other process."""
 
-    def __init__(self, workloads: Sequence[Workload]) -> None:
+    def __init__(self, workloads: Sequence[Workload], cache: CacheSpec) -> None:
         self._workloads = workloads
+        self._cache = cache
         self._worker: Worker | None = None
         self._draining = False
 
     def run(self, units: Sequence[WorkUnit]) -> Iterator[TrialResult]:
         if self._worker is None:
-            self._worker = Worker(self._workloads)
+            self._worker = Worker(self._workloads, cache=self._cache)
         for result in self._worker.run(trial for unit in units for trial in unit.trials):
             yield result
             if self._draining:

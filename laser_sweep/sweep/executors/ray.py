@@ -22,6 +22,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
+from laser_sweep.engine.editing.spec import CacheSpec
 from laser_sweep.engine.worker import Worker, Workload
 from laser_sweep.errors import RequestError
 from laser_sweep.sweep.executors.queue import TrialQueue
@@ -38,11 +39,11 @@ ActorHandle: TypeAlias = Any
 class _RayWorker:
     """The actor: a Worker that runs one trial a call, so that a crash loses one trial and a drain waits for one."""
 
-    def __init__(self, workloads: Sequence[Workload], threads: int) -> None:
+    def __init__(self, workloads: Sequence[Workload], cache: CacheSpec, threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self._worker = Worker(workloads)
+        self._worker = Worker(workloads, cache=cache)
 
     def ready(self) -> None:
         """Returns when the worker is up."""
@@ -58,8 +59,9 @@ class RayExecutor:
     another worker, at most `max_attempts` times in all, and a new worker takes the dead one's place.
     """
 
-    def __init__(self, workloads: Sequence[Workload], cluster: ClusterSpec) -> None:
+    def __init__(self, workloads: Sequence[Workload], cluster: ClusterSpec, cache: CacheSpec) -> None:
         self._workloads = workloads
+        self._cache = cache
         self._cluster = cluster
         self._queue = TrialQueue([])
         self._workers: list[ActorHandle] = []
@@ -193,7 +195,7 @@ class RayExecutor:
             max_task_retries=0,
             runtime_env={"env_vars": {"TOKENIZERS_PARALLELISM": "false", **self._cluster.env}},
         )
-        return actor.remote(self._payload, self._cluster.cpus_per_worker)
+        return actor.remote(self._payload, self._cache, self._cluster.cpus_per_worker)
 
 
 class _Calls:

@@ -11,7 +11,9 @@ import torch
 from transformers import AutoModelForMaskedLM, PreTrainedModel, RobertaConfig
 
 from laser_sweep.engine.evaluation.batches import Collator
-from laser_sweep.engine.evaluation.score import PassageScores, answer_logits, score
+from laser_sweep.engine.evaluation.forward import Forward
+from laser_sweep.engine.evaluation.score import PassageScores, Piece, score
+from laser_sweep.engine.models.layout import find_layout
 from laser_sweep.engine.tasks.tokenise import Passage
 
 CPU = torch.device("cpu")
@@ -61,7 +63,8 @@ def questions(count: int, candidates: int = 0, seed: int = 0) -> list[Passage]:
 def run(model: PreTrainedModel, passages: list[Passage], budget: int = 48) -> PassageScores:
     masked = isinstance(model.config, RobertaConfig)
     collator = Collator(CPU, PAD if masked else None)
-    return score(model, collator.batches(passages, budget), collator)
+    pieces = [Piece(batch) for batch in collator.batches(passages, budget)]
+    return score(Forward(model, find_layout(model)), pieces, collator)
 
 
 def assert_equal_to_one_by_one(
@@ -130,6 +133,7 @@ def test_the_head_is_given_the_places_that_are_read_and_no_others(model: PreTrai
     assert shapes == [(1, sum(len(passage.positions) for passage in passages), 32)]
 
 
+@torch.inference_mode()
 def test_answer_logits_are_those_of_the_places_in_order(build_model: BuildModel) -> None:
     model = build_model("gptj", vocab_size=VOCABULARY)
     passages = questions(10)
@@ -139,7 +143,8 @@ def test_answer_logits_are_those_of_the_places_in_order(build_model: BuildModel)
         for index in batch.indices
         for position in passages[index].positions
     ]
-    torch.testing.assert_close(answer_logits(model, batch), torch.stack(expected), rtol=0, atol=1e-4)
+    found = Forward(model, find_layout(model)).logits(batch)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=1e-4)
 
 
 def test_after_scoring_the_model_gives_logits_at_every_position_again(model: PreTrainedModel) -> None:

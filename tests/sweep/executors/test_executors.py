@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from laser_sweep.engine.editing.spec import CacheSpec
 from laser_sweep.engine.tasks.example import Task
 from laser_sweep.errors import RequestError
 from laser_sweep.sweep.executors.spec import ClusterSpec
@@ -80,11 +81,11 @@ def executor(
     workloads = [workload(job), workload(poisoned)]
     made: Executor
     if request.param == "ray":
-        made = request.getfixturevalue("ray_executor")(workloads, HALF_A_GPU)
+        made = request.getfixturevalue("ray_executor")(workloads, HALF_A_GPU, CacheSpec())
     else:
         from laser_sweep.sweep.executors.in_process import InProcessExecutor
 
-        made = InProcessExecutor(workloads)
+        made = InProcessExecutor(workloads, CacheSpec(factors_gb=0))
     yield Recorded(made)
     made.close()
 
@@ -214,7 +215,7 @@ def test_draining_ends_a_run_with_the_trials_under_way(executor: Recorded, job: 
 @pytest.fixture
 def refusal(ray_executor: type[RayExecutor], job: Job, workload: Callable[..., object]) -> Callable[..., str]:
     def ask(spec: ClusterSpec) -> str:
-        executor = ray_executor([workload(job)], spec)
+        executor = ray_executor([workload(job)], spec, CacheSpec())
         with pytest.raises(RequestError) as refused:
             list(executor.run(work_units([job.untouched("val")])))
         executor.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,7 +85,7 @@ def test_units_are_handed_out_in_their_order() -> None:
 def test_an_idle_worker_takes_over_the_last_half_of_the_largest_unit_left() -> None:
     small, large = unit(0, 3), unit(1, 9)
     queue = TrialQueue([small, large])
-    queue.next("a"), queue.next("b")  # 2 and 8 are left
+    queue.next("b"), queue.next("a")  # the longest unit goes first: 8 and 2 are left
     assert [queue.next("c") for _ in range(4)] == list(large.trials[5:])
     assert [queue.next("b") for _ in range(4)] == list(large.trials[1:5])
     assert [queue.next("a") for _ in range(2)] == list(small.trials[1:])
@@ -129,3 +130,44 @@ def test_after_clear_nothing_is_left() -> None:
     assert len(queue) == 0
     assert queue.next("a") is None
     assert queue.next("b") is None
+
+
+def sized(layer: int, size: int, *, layers: int = 10, tokens: int = 100, dataset: str = "d") -> WorkUnit:
+    """A unit with the costs of a model of ten layers."""
+    evaluation = replace(EVALUATION, dataset=dataset, revision=dataset)
+    trials = tuple(replace(trial, evaluation=evaluation) for trial in unit(layer, size).trials)
+    return WorkUnit(trials, trial_cost=tokens * (layers - layer), entry_cost=tokens * layer)
+
+
+def test_a_worker_goes_up_the_layers_whose_states_it_holds() -> None:
+    queue = TrialQueue([sized(layer, 1) for layer in (0, 2, 5, 7)])
+    assert [queue.next(worker).layer for worker in "ab"] == [0, 2]
+    assert queue.next("b").layer == 5  # the next above
+    assert queue.next("a").layer == 7
+
+
+def test_a_worker_stays_with_its_examples_while_there_are_units_of_them() -> None:
+    work = [sized(0, 2, dataset="d"), sized(0, 1, dataset="e", tokens=900), sized(3, 1, dataset="d")]
+    queue = TrialQueue(work)
+    first = queue.next("a")
+    assert first.evaluation.dataset == "e"  # the longest unit that waits
+    assert [queue.next("b").evaluation.dataset for _ in range(3)] == ["d"] * 3
+
+
+def test_an_untouched_model_comes_before_everything() -> None:
+    untouched = WorkUnit((Trial(model=MODEL, edits=(), evaluation=EVALUATION),), trial_cost=1.0)
+    queue = TrialQueue([sized(0, 3), untouched])
+    assert queue.next("a").untouched
+
+
+def test_a_unit_is_shared_only_as_far_as_both_workers_finish_sooner() -> None:
+    """In the last of ten layers a trial is one block, and whoever comes to help runs nine first."""
+    queue = TrialQueue([sized(9, 9)])
+    queue.next("a")
+    assert queue.next("b") is None
+    queue = TrialQueue([sized(9, 21)])
+    queue.next("a")
+    taken = 0
+    while queue.next("b") is not None and taken < 21:
+        taken += 1
+    assert taken >= 6  # entry 9 + 6 trials is not more than the 14 that stay

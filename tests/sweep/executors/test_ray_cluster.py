@@ -18,12 +18,14 @@ from pathlib import Path
 
 import pytest
 
+from laser_sweep.engine.editing.spec import CacheSpec
 from laser_sweep.errors import RequestError
 from laser_sweep.sweep.executors.spec import ClusterSpec
 
 DRIVER = """
 import json, os, signal, sys
 
+from laser_sweep.engine.editing.spec import CacheSpec
 from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.engine.worker import Workload
@@ -41,7 +43,8 @@ question = Question(
     evaluation=EvaluationSpec(limit=50, test_limit=50), seed=0, config_json="{}",
 )
 [job] = build_jobs([question])
-executor = RayExecutor([Workload(checkpoint=job.checkpoint, task=job.task)], ClusterSpec(address="auto", workers=2))
+workload = Workload(checkpoint=job.checkpoint, task=job.task)
+executor = RayExecutor([workload], ClusterSpec(address="auto", workers=2), CacheSpec())
 second_node, lost, workers = int(sys.argv[1]), False, set()
 for _ in range(100):
     retried = False
@@ -153,5 +156,5 @@ def test_an_address_where_no_cluster_listens_is_refused_at_once() -> None:
     address = f"127.0.0.1:{free_port()}"
     started = time.monotonic()
     with pytest.raises(RequestError, match=rf"cluster\.address={address} cannot be joined: .*; give local, auto"):
-        list(RayExecutor([], ClusterSpec(address=address)).run([]))
+        list(RayExecutor([], ClusterSpec(address=address), CacheSpec()).run([]))
     assert time.monotonic() - started < 20

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from laser_sweep.engine.models.layout import Layout
 from laser_sweep.errors import RequestError
@@ -22,7 +23,7 @@ LASER = Intervention(name="laser", method="laser")
 def layout(taus: Collection[str] = GPTJ, num_layers: int = 4, *, without: Collection[Matrix] = ()) -> Layout:
     """Which matrices a model has, but not the matrices: planning looks at names alone."""
     matrices = itertools.starmap(Matrix, itertools.product(taus, range(num_layers)))
-    return Layout(num_layers, dict.fromkeys(matrix for matrix in matrices if matrix not in without))
+    return Layout((nn.Identity(),) * num_layers, dict.fromkeys(matrix for matrix in matrices if matrix not in without))
 
 
 def ask(

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, BertConfig, PreTrainedModel, RobertaConfig
+
+from laser_sweep.engine.evaluation.batches import Batch, Collator
+from laser_sweep.engine.evaluation.forward import Forward
+from laser_sweep.engine.evaluation.replay import Replay, checked_forward
+from laser_sweep.engine.evaluation.score import Piece, score
+from laser_sweep.engine.models.layout import Layout, find_layout
+from laser_sweep.engine.tasks.tokenise import Passage
+from laser_sweep.trial import GROUPS
+
+CPU = torch.device("cpu")
+PAD = 1
+VOCABULARY = 50
+BuildModel = Callable[..., PreTrainedModel]
+ARCHITECTURES = [
+    *("gptj", "llama", "gpt2", "opt", "phi", "gpt_neox", "mistral", "qwen3", "gemma3", "phi3", "falcon_multi_query"),
+    *(
+        "falcon_grouped",
+        "falcon_per_head",
+        "bloom",
+        "mixtral",
+        "gpt_oss",
+        "codegen",
+        "gpt_bigcode",
+        "minimax",
+        "llama4",
+    ),
+    *("qwen2_moe", "masked roberta", "masked bert"),
+]
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def model(request: pytest.FixtureRequest, build_model: BuildModel) -> PreTrainedModel:
+    return build(request.param, build_model)
+
+
+def build(name: str, build_model: BuildModel) -> PreTrainedModel:
+    if not name.startswith("masked"):
+        return build_model(name, vocab_size=VOCABULARY)
+    kind = {"masked roberta": RobertaConfig, "masked bert": BertConfig}[name]
+    config = kind(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=66,
+        initializer_range=0.3,
+        pad_token_id=PAD,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        masked: PreTrainedModel = AutoModelForMaskedLM.from_config(config)
+    return masked.requires_grad_(False).eval()
+
+
+def collator_of(model: PreTrainedModel) -> Collator:
+    return Collator(CPU, PAD if isinstance(model.config, RobertaConfig | BertConfig) else None)
+
+
+def passages(count: int = 12, seed: int = 0) -> list[Passage]:
+    draw = random.Random(seed)
+    return [
+        Passage(
+            input_ids=tuple(draw.choices(range(2, VOCABULARY), k=length)),
+            positions=(length // 2, length - 1),
+            targets=(3, 4),
+        )
+        for length in draw.choices(range(3, 12), k=count)
+    ]
+
+
+def batch_of(model: PreTrainedModel) -> Batch:
+    asked = passages()
+    return collator_of(model).collate(range(len(asked)), asked)
+
+
+@pytest.fixture
+def layout(model: PreTrainedModel) -> Layout:
+    return find_layout(model)
+
+
+def edited(layout: Layout, tau: str, layer: int) -> None:
+    """Halves a matrix, so that everything above it changes."""
+    for matrix in layout.matrices(tau, layer):
+        layout.weights[matrix].write(layout.weights[matrix].read() / 2)
+
+
+@torch.inference_mode()
+def test_replayed_passes_of_an_edited_model_have_the_bits_of_whole_ones(model: PreTrainedModel, layout: Layout) -> None:
+    forward = checked_forward(model, layout, collator_of(model))
+    assert forward.replays
+    batch = batch_of(model)
+    untouched = forward.logits(batch)
+    originals = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    kept = None
+    for layer in range(layout.num_layers):
+        kept = forward.keep(batch, layer, kept)  # advanced from the layer below
+        assert torch.equal(forward.logits(batch, kept), untouched)
+        for tau in layout.taus:
+            edited(layout, tau, layer)
+            whole = forward.logits(batch)
+            assert not torch.equal(whole, untouched)
+            assert torch.equal(forward.logits(batch, kept, keep_attention=tau not in GROUPS["attn"]), whole)
+            for name, parameter in model.named_parameters():
+                parameter.copy_(originals[name])
+
+
+@torch.inference_mode()
+def test_what_is_read_alone_is_what_a_plain_call_of_the_model_gives_there(
+    model: PreTrainedModel, layout: Layout
+) -> None:
+    batch = batch_of(model)
+    options: dict[str, Any] = {} if batch.attention_mask is None else {"attention_mask": batch.attention_mask}
+    plain = model(input_ids=batch.input_ids, **options).logits[tuple(batch.places)]
+    forward = checked_forward(model, layout, collator_of(model))
+    assert forward.narrows
+    torch.testing.assert_close(forward.logits(batch), plain, rtol=0, atol=1e-4)
+    forward.narrows = False
+    assert torch.equal(forward.logits(batch), plain)
+
+
+@torch.inference_mode()
+def test_a_pass_leaves_the_modules_as_they_were(model: PreTrainedModel, layout: Layout) -> None:
+    before = {name: dict(module.__dict__) for name, module in model.named_modules()}
+    hooks = {name: (len(m._forward_hooks), len(m._forward_pre_hooks)) for name, m in model.named_modules()}
+    forward = checked_forward(model, layout, collator_of(model))
+    batch = batch_of(model)
+    forward.logits(batch, forward.keep(batch, layout.num_layers - 1))
+    for name, module in model.named_modules():
+        assert module.__dict__.keys() == before[name].keys()
+        assert (len(module._forward_hooks), len(module._forward_pre_hooks)) == hooks[name]
+
+
+@torch.inference_mode()
+def test_skipped_blocks_do_not_run_and_the_last_mlp_sees_only_what_is_read(build_model: BuildModel) -> None:
+    model = build_model("llama", vocab_size=VOCABULARY)
+    layout = find_layout(model)
+    forward = checked_forward(model, layout, Collator(CPU))
+    batch = batch_of(model)
+    kept = forward.keep(batch, 1)
+    seen: list[tuple[str, tuple[int, ...]]] = []
+    for name, module in model.named_modules():
+        if name.endswith(("gate_proj", "q_proj")):
+            module.register_forward_pre_hook(lambda m, args, name=name: seen.append((name, tuple(args[0].shape))))
+    forward.logits(batch, kept)
+    tokens = (*batch.input_ids.shape, 32)
+    assert seen == [
+        ("model.layers.1.mlp.gate_proj", tokens),
+        ("model.layers.2.self_attn.q_proj", tokens),
+        ("model.layers.2.mlp.gate_proj", (1, batch.places.shape[1], 32)),
+    ]
+
+
+@torch.inference_mode()
+def test_a_model_whose_blocks_pass_more_than_states_is_run_whole(
+    build_model: BuildModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = build_model("llama", vocab_size=VOCABULARY)
+    first, last = model.model.layers[0], model.model.layers[2]
+    first.register_forward_hook(lambda module, args, output: setattr(last, "bias", output.mean()))
+    last.register_forward_hook(lambda module, args, output: output + module.bias)
+    model.model.layers[0].register_forward_hook(lambda module, args, output: output + torch.rand(()))
+    forward = checked_forward(model, find_layout(model), Collator(CPU))
+    assert not forward.replays
+    assert "does not give the same results when its blocks are replayed" in caplog.text
+    replay = Replay(forward, [batch_of(model)], device_bytes=1 << 30)
+    replay.advance(2)
+    assert replay.pieces()[0].kept is None
+
+
+def figures(forward: Forward, pieces: list[Piece], collator: Collator) -> list[Any]:
+    with torch.inference_mode():
+        return score(forward, pieces, collator).log_prob.tolist()
+
+
+@pytest.mark.parametrize("budget", [0, 20_000, 60_000, 1 << 30])
+def test_states_beyond_the_budget_are_not_kept_and_nothing_changes(budget: int, build_model: BuildModel) -> None:
+    model = build_model("gptj", vocab_size=VOCABULARY)
+    collator = Collator(CPU)
+    forward = checked_forward(model, find_layout(model), collator)
+    batches = collator.batches(passages(60), 64)
+    expected = figures(forward, [Piece(batch) for batch in batches], collator)
+    replay = Replay(forward, batches, device_bytes=budget)
+    for layer in (0, 1, 2, 1):  # up, and down again
+        replay.advance(layer)
+        kept = [piece.kept for piece in replay.pieces() if piece.kept is not None]
+        assert sum(one.num_bytes for one in kept) <= budget
+        assert {one.layer for one in kept} <= {layer}
+        assert bool(kept) == (budget > 10_000)
+        assert (len(kept) == len(batches)) == (budget == 1 << 30)
+        assert figures(forward, replay.pieces(), collator) == expected
+    replay.release()
+    assert [piece.kept for piece in replay.pieces()] == [None] * len(batches)
+
+
+def test_a_piece_that_does_not_fit_is_halved_with_its_states(build_model: BuildModel) -> None:
+    model = build_model("gptj", vocab_size=VOCABULARY)
+    collator = Collator(CPU)
+    forward = checked_forward(model, find_layout(model), collator)
+    batches = collator.batches(passages(40), 10_000)
+    expected = figures(forward, [Piece(batch) for batch in batches], collator)
+    replay = Replay(forward, batches, device_bytes=1 << 30)
+    replay.advance(1)
+    sizes: list[int] = []
+
+    def refuse(module: torch.nn.Module, arguments: Any, options: dict[str, Any]) -> None:
+        sizes.append(len(options["input_ids"]))
+        if sizes[-1] > 7:
+            raise torch.OutOfMemoryError("the device is full")
+
+    model.register_forward_pre_hook(refuse, with_kwargs=True)
+    assert figures(forward, replay.pieces(), collator) == pytest.approx(expected, abs=1e-5)
+    assert max(sizes) > 7
+    assert sum(size for size in sizes if size <= 7) == 40
