@@ -11,10 +11,10 @@ from transformers import PreTrainedTokenizerBase
 
 from laser_sweep.engine.evaluation.batches import Collator
 from laser_sweep.engine.evaluation.forward import Forward
-from laser_sweep.engine.evaluation.generate import generate
 from laser_sweep.engine.evaluation.replay import Replay
 from laser_sweep.engine.evaluation.score import PassageScores, score
 from laser_sweep.engine.evaluation.texts import TokenTexts, f1, says
+from laser_sweep.engine.evaluation.writer import Writer
 from laser_sweep.engine.tasks.example import Example, Task
 from laser_sweep.engine.tasks.tokenise import Encoded, Passage
 
@@ -60,20 +60,35 @@ class Questions:
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens
         self._texts = texts
-        passages: list[Passage] = []
+        self._passages: list[Passage] = []
         self._first: list[int] = []
         """The place of the first passage of each example; a passage of blanks follows the others."""
         for example in encoded:
-            self._first.append(len(passages))
-            passages += example.passages if example.blanks is None else (*example.passages, example.blanks)
-        batches = collator.batches(passages, batch_tokens)
-        self._replay = Replay(forward, batches, device_bytes=device_bytes, host_bytes=host_bytes)
+            self._first.append(len(self._passages))
+            self._passages += example.passages if example.blanks is None else (*example.passages, example.blanks)
+        prompts = [one.prompt_ids for one in encoded if one.prompt_ids]
+        self._writer = Writer(forward.model, prompts, task.scoring, batch_tokens=batch_tokens) if prompts else None
+        self._first_draft: int | None = None
+        """The place of the first passage over a draft; they stand behind all others."""
+        self._budget = {"device_bytes": device_bytes, "host_bytes": host_bytes}
+        self._lay_out()
 
     def __len__(self) -> int:
         return len(self._encoded)
 
+    def _lay_out(self) -> None:
+        batches = self._collator.batches(self._passages, self._batch_tokens)
+        self._replay = Replay(self._forward, batches, **self._budget)
+
     def prepare(self, layer: int) -> None:
-        """Keeps what the model computes below block `layer`, for passes that start there; it must be untouched."""
+        """Computes what edits from block `layer` on leave as it is; the model must be untouched.
+
+        That is what its blocks below give, for passes that start there, and drafts of the answers that it writes.
+        """
+        if self._writer is not None and self._writer.drafts and self._first_draft is None:
+            self._first_draft = len(self._passages)
+            self._passages += self._writer.draft()
+            self._lay_out()
         self._replay.advance(layer)
 
     def release(self) -> None:
@@ -81,7 +96,7 @@ class Questions:
         self._replay.release()
 
     def ask(self, *, keep_attention: bool = True) -> Answers:
-        """Asks the model as it is now: from the prepared layer on, where there is one, else whole.
+        """Asks the model as it is now: from the prepared layer on, where one was, else whole.
 
         `keep_attention` says that the attention of the prepared layer is not edited.
         """
@@ -150,19 +165,12 @@ class Questions:
         return predictions
 
     def _written(self, places: list[int], scores: PassageScores) -> list[tuple[int, ...]]:
-        blank = [self._encoded[place].blanks is not None for place in places]
-        if all(blank):
-            return [
-                tuple(scores.best_ids[self._first[place] + len(self._encoded[place].passages)].tolist())
-                for place in places
-            ]
-        return generate(
-            self._forward.model,
-            [self._encoded[place].prompt_ids for place in places],
-            max_new_tokens=self._scoring.max_new_tokens,
-            batch_tokens=self._batch_tokens,
-            published=self._scoring.published,
-        )
+        if self._writer is None:
+            blanks = [self._first[place] + len(self._encoded[place].passages) for place in places]
+            return [tuple(scores.best_ids[row].tolist()) for row in blanks]
+        if self._first_draft is None:
+            return self._writer.write()
+        return self._writer.write_on(scores.best_ids[self._first_draft :], scores.top_ids[self._first_draft :])
 
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))

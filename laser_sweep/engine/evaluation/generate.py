@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,14 @@ from laser_sweep.engine.evaluation.batches import halved_when_full, within_budge
 _SEED = 0  # of a checkpoint that samples
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a model wrote after a prompt, and the end token that it wrote then, if it did."""
+
+    ids: tuple[int, ...]
+    end: int | None
+
+
 @torch.inference_mode()
 def generate(
     model: PreTrainedModel,
@@ -22,17 +31,18 @@ def generate(
     max_new_tokens: int,
     batch_tokens: int,
     published: bool = False,
-) -> list[tuple[int, ...]]:
-    """The new tokens after each prompt, at least one, without the end token and what follows it.
+    min_new_tokens: int = 1,
+) -> list[Written]:
+    """The new tokens after each prompt.
 
     Greedy. `published` leaves it to the checkpoint's own generation settings, which may sample: then every prompt is
     asked alone under a seed of its own place, so that the answers depend neither on batches nor on the order of trials.
     """
     own = model.generation_config or GenerationConfig()
-    settings = _own(own, max_new_tokens) if published else _greedy(own, max_new_tokens)
-    ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    settings = _own(own, max_new_tokens) if published else _greedy(own, max_new_tokens, min_new_tokens)
+    ends = end_tokens(model)
     pad = settings.pad_token_id
-    written: list[tuple[int, ...]] = [()] * len(prompts)
+    written = [Written((), None)] * len(prompts)
 
     def run(places: list[int]) -> None:
         width = max(len(prompts[place]) for place in places)
@@ -46,7 +56,7 @@ def generate(
         )
         for place, row in zip(places, output[:, width:].tolist(), strict=True):
             length = next((i for i, token in enumerate(row) if token in ends), len(row))
-            written[place] = tuple(row[:length])
+            written[place] = Written(tuple(row[:length]), row[length] if length < len(row) else None)
 
     model.generation_config = settings  # or generate() fills up what `settings` leaves open
     try:
@@ -63,12 +73,18 @@ def generate(
     return written
 
 
-def _greedy(own: GenerationConfig, max_new_tokens: int) -> GenerationConfig:
+def end_tokens(model: PreTrainedModel) -> tuple[int, ...]:
+    """The tokens that end a text of the model."""
+    ends = None if model.generation_config is None else model.generation_config.eos_token_id
+    return tuple(ends) if isinstance(ends, list) else () if ends is None else (int(ends),)
+
+
+def _greedy(own: GenerationConfig, max_new_tokens: int, min_new_tokens: int) -> GenerationConfig:
     return GenerationConfig(
         do_sample=False,
         num_beams=1,
         max_new_tokens=max_new_tokens,
-        min_new_tokens=1,
+        min_new_tokens=min_new_tokens,
         eos_token_id=own.eos_token_id,
         pad_token_id=_pad(own),
     )
