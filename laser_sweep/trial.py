@@ -63,7 +63,8 @@ class ModelId:
 class Evaluation:
     """Which examples: `revision` is a hash of every prompt, answer and choice of the data set in order.
 
-    `seed` draws the `limit` examples of the split; both are None when the whole split is used.
+    `seed` draws the `limit` examples of the split; both are None when the whole split is used. With `exact` nothing is
+    computed in less than the model's own precision.
     """
 
     dataset: str
@@ -71,6 +72,7 @@ class Evaluation:
     split: Split
     limit: int | None = None
     seed: int | None = None
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,7 @@ class Trial:
                 for edit in sorted(self.edits)
             ],
             "evaluation": [evaluation.revision, evaluation.split, evaluation.limit, evaluation.seed, METRIC_VERSION],
+            **({} if evaluation.exact else {"exact": False}),
         }
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

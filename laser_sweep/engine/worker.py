@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -118,11 +119,13 @@ class Worker:
         started = time.perf_counter()
         lowest = min((edit.matrix.layer for edit in trial.edits), default=None)
         if lowest is not None:
-            asked.questions.prepare(lowest)
+            with _precision(exact=trial.evaluation.exact):
+                asked.questions.prepare(lowest)
         seconds_eval = time.perf_counter() - started
         with loaded.editor.applied(trial.edits) as applied:
             started = time.perf_counter()
-            answers = asked.questions.ask(keep_attention=not _edits_attention(trial, lowest))
+            with _precision(exact=trial.evaluation.exact):
+                answers = asked.questions.ask(keep_attention=not _edits_attention(trial, lowest))
             seconds_eval += time.perf_counter() - started
         return TrialResult(
             trial=trial,
@@ -172,6 +175,17 @@ class Worker:
 
     def _device_name(self) -> str:
         return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else str(self._device)
+
+
+@contextmanager
+def _precision(*, exact: bool) -> Iterator[None]:
+    """Inside, products of float32 matrices on a GPU are computed in TF32 unless they are to be exact."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = not exact
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _edits_attention(trial: Trial, layer: int | None) -> bool:

@@ -27,6 +27,7 @@ class EvaluationSpec:
     confirm: bool = True
     limit: int | None = None
     test_limit: int | None = None
+    exact: bool = True
     batch_tokens: int = 8192
     activation_budget_gb: float = 4.0
     host_budget_gb: float = 16.0
@@ -100,6 +101,7 @@ def _evaluation(question: Question, task: Task, split: Split) -> Evaluation:
         split=split,
         limit=limit if partial else None,
         seed=question.seed if partial else None,
+        exact=question.evaluation.exact,
     )
 
 

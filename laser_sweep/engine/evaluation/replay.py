@@ -106,9 +106,9 @@ class Replay:
         """
         if not self._forward.replays or layer == self._layer:
             return
-        if self._layer is not None and layer < self._layer:
+        if self._layer is None or layer < self._layer:
             self.release()
-        self._layer = layer
+        self._layer = None  # what an error leaves half done is not gone on with
         free = {"device": self._device_bytes, "host": self._host_bytes}
         for place, batch in enumerate(self._batches):
             before, self._kept[place] = self._kept[place], None
@@ -116,6 +116,7 @@ class Replay:
             if self._kept[place] is None:
                 self._kept[place + 1 :] = [None] * (len(self._batches) - place - 1)
                 break
+        self._layer = layer
 
     def _keep(self, batch: Batch, layer: int, before: Kept | None, free: dict[str, int]) -> Kept | None:
         """The states of one batch, where there is room for them."""
