@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from laser_sweep.engine.evaluation.batches import Collator
 from laser_sweep.engine.evaluation.forward import Forward
+from laser_sweep.engine.evaluation.packing import alone, packed
 from laser_sweep.engine.evaluation.replay import Replay
 from laser_sweep.engine.evaluation.score import PassageScores, score
 from laser_sweep.engine.evaluation.texts import TokenTexts, f1, says
@@ -77,7 +78,8 @@ class Questions:
         return len(self._encoded)
 
     def _lay_out(self) -> None:
-        batches = self._collator.batches(self._passages, self._batch_tokens)
+        rows = packed(self._passages) if self._forward.packs else alone(self._passages)
+        batches = self._collator.batches(rows, self._batch_tokens)
         self._replay = Replay(self._forward, batches, **self._budget)
 
     def prepare(self, layer: int) -> None:

@@ -8,71 +8,95 @@ from typing import TypeVar
 
 import torch
 
-from laser_sweep.engine.tasks.tokenise import Passage
+from laser_sweep.engine.evaluation.packing import Row
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Passages of similar length, padded on the right.
+    """Rows of similar length, padded on the right.
 
-    `indices` are their places in the order of the task. `input_ids` is (batch, tokens). The logits are read at `places`
-    (2, reads): row and position of each read, passage by passage, `num_reads` (batch,) of them; `targets` is (reads,).
-    `candidates` is (batch, most candidates), filled up with -1. `attention_mask` (batch, tokens) is None behind a
-    causal mask, where no real token looks at padding on the right.
+    `input_ids` is (rows, tokens). The logits are read at `places` (2, reads): row and position of each read, passage by
+    passage; `owners` (reads,) says of which passage of the batch, `num_reads` (passages,) how many each has; `targets`
+    is (reads,). `indices` are the places of the passages in the order of the task, `candidates` (passages, most
+    candidates) is filled up with -1.
+
+    `attention_mask` (rows, tokens) is None behind a causal mask, where no real token looks at padding on the right.
+    `branches` and `position_ids` (rows, tokens) are None where no row holds several passages.
     """
 
+    rows: tuple[Row, ...]
     indices: tuple[int, ...]
-    passages: tuple[Passage, ...]
     input_ids: torch.Tensor
     attention_mask: torch.Tensor | None
+    branches: torch.Tensor | None
+    position_ids: torch.Tensor | None
     places: torch.Tensor
+    owners: torch.Tensor
     num_reads: torch.Tensor
     targets: torch.Tensor
     candidates: torch.Tensor
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.rows)
+
+    def branch_mask(self, dtype: torch.dtype) -> torch.Tensor | None:
+        """What is added to attention scores (rows, 1, tokens, tokens): a token looks at those before it that are its
+        passage's own or shared. None where rows hold one passage each."""
+        if self.branches is None:
+            return None
+        keys, queries = self.branches[:, None, None, :], self.branches[:, None, :, None]
+        seen = ((keys == 0) | (keys == queries)).tril()
+        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
 
 
 class Collator:
-    """Makes batches of passages. `pad_token_id` is that of a masked model, None for a causal one."""
+    """Makes batches of rows. `pad_token_id` is that of a masked model, None for a causal one."""
 
     def __init__(self, device: torch.device, pad_token_id: int | None = None) -> None:
         self._device = device
         self._pad = pad_token_id
 
-    def batches(self, passages: Sequence[Passage], max_tokens: int) -> list[Batch]:
+    @property
+    def masked(self) -> bool:
+        return self._pad is not None
+
+    def batches(self, rows: Sequence[Row], max_tokens: int) -> list[Batch]:
         """Batches of at most `max_tokens` tokens, padding counted; longest first: a lack of memory shows early."""
-        sizes = [len(passage.input_ids) for passage in passages]
-        return [self.collate(rows, [passages[row] for row in rows]) for rows in within_budget(sizes, max_tokens)]
+        sizes = [len(row.input_ids) for row in rows]
+        return [self.collate([rows[place] for place in places]) for places in within_budget(sizes, max_tokens)]
 
     def halves(self, batch: Batch) -> tuple[Batch, Batch]:
-        """The same passages in two batches, for a device that could not hold them in one."""
+        """The same rows in two batches, for a device that could not hold them in one."""
         middle = len(batch) // 2
-        return (
-            self.collate(batch.indices[:middle], batch.passages[:middle]),
-            self.collate(batch.indices[middle:], batch.passages[middle:]),
-        )
+        return self.collate(batch.rows[:middle]), self.collate(batch.rows[middle:])
 
-    def collate(self, indices: Sequence[int], passages: Sequence[Passage]) -> Batch:
-        width = max(len(passage.input_ids) for passage in passages)
+    def collate(self, rows: Sequence[Row]) -> Batch:
+        width = max(len(row.input_ids) for row in rows)
+        passages = [passage for row in rows for passage in row.passages]
         most = max(len(passage.candidates) for passage in passages)
-        rows = [(row, position) for row, passage in enumerate(passages) for position in passage.positions]
+        places = [
+            (number, row.place(part, position))
+            for number, row in enumerate(rows)
+            for part, passage in enumerate(row.passages)
+            for position in passage.positions
+        ]
+        several = any(len(row.passages) > 1 for row in rows)
         return Batch(
-            indices=tuple(indices),
-            passages=tuple(passages),
-            input_ids=self._tensor([padded(passage.input_ids, width, self._pad) for passage in passages]),
-            attention_mask=None if self._pad is None else self._mask(passages, width),
-            places=self._tensor(rows).T,
+            rows=tuple(rows),
+            indices=tuple(index for row in rows for index in row.indices),
+            input_ids=self._tensor([padded(row.input_ids, width, self._pad) for row in rows]),
+            attention_mask=self._mask(rows, width) if self.masked else None,
+            branches=self._tensor([padded(row.branches, width, 0) for row in rows]) if several else None,
+            position_ids=self._tensor([padded(row.position_ids, width, 0) for row in rows]) if several else None,
+            places=self._tensor(places).T,
+            owners=self._tensor([owner for owner, passage in enumerate(passages) for _ in passage.positions]),
             num_reads=self._tensor([len(passage.positions) for passage in passages]),
             targets=self._tensor([target for passage in passages for target in passage.targets]),
-            candidates=self._tensor(
-                [(*passage.candidates, *[-1] * (most - len(passage.candidates))) for passage in passages]
-            ),
+            candidates=self._tensor([padded(passage.candidates, most, -1) for passage in passages]),
         )
 
-    def _mask(self, passages: Sequence[Passage], width: int) -> torch.Tensor:
-        lengths = self._tensor([len(passage.input_ids) for passage in passages])
+    def _mask(self, rows: Sequence[Row], width: int) -> torch.Tensor:
+        lengths = self._tensor([len(row.input_ids) for row in rows])
         return (torch.arange(width, device=self._device) < lengths[:, None]).long()
 
     def _tensor(self, values: Sequence[object]) -> torch.Tensor:

@@ -65,6 +65,8 @@ class Forward:
         """Whether a pass may start above the first block."""
         self.narrows = True
         """Whether the last block's MLP runs only where the output is read."""
+        self.packs = False
+        """Whether passages that begin alike may share a row."""
 
     @property
     def num_layers(self) -> int:
@@ -152,9 +154,16 @@ class Forward:
         self._parts = [part if precedes(part) else Parts(None, part.mlp) for part in self._parts]
 
     def _run(self, batch: Batch) -> Any:
-        if batch.attention_mask is None:
+        if batch.attention_mask is not None:
+            return self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+        if batch.position_ids is None:
             return self.model(input_ids=batch.input_ids, use_cache=False)
-        return self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+        return self.model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.branch_mask(self.model.dtype),
+            position_ids=batch.position_ids,
+            use_cache=False,
+        )
 
 
 @contextmanager

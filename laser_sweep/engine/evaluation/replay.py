@@ -10,13 +10,16 @@ from transformers import PreTrainedModel
 
 from laser_sweep.engine.evaluation.batches import Batch, Collator
 from laser_sweep.engine.evaluation.forward import Forward, Kept
+from laser_sweep.engine.evaluation.packing import ROW_TOKENS, alone, packed
 from laser_sweep.engine.evaluation.score import Piece
 from laser_sweep.engine.models.layout import Layout
 from laser_sweep.engine.tasks.tokenise import Passage
 
 _log = logging.getLogger(__name__)
-_LENGTHS = (9, 7, 4)  # of the passages of the check
-_NARROW_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
+_LENGTHS = (9, 7, 5)  # of the passages of the check
+_SHARED = 3  # of their tokens, from the beginning
+_NOT_MADE_FOR_THIS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError)
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.05}
 """How far logits may be from those of a whole pass, as a share of the largest, when tokens are grouped otherwise."""
 
 
@@ -24,27 +27,49 @@ def checked_forward(model: PreTrainedModel, layout: Layout, collator: Collator) 
     """Passes over a model that start anywhere, as far as the model proves to give the same results.
 
     Replayed passes must give the bits of whole ones from the first, second, middle and last block; the last block's
-    MLP at the places that are read alone must give the logits of the whole up to rounding. What fails is not done, and
-    that is said.
+    MLP at the places that are read alone, and rows of several passages, must give the logits of the whole up to
+    rounding. What fails is not done; of replayed passes that is said.
     """
     forward = Forward(model, layout)
-    batch = _check_batch(model, collator)
+    passages = _check_passages(model)
+    batch = collator.collate(alone(passages))
     with torch.inference_mode():
         forward.learn(batch)
         forward.narrows = False
         whole = forward.logits(batch)
         last = forward.num_layers - 1
         forward.replays = all(_replays(forward, batch, layer, whole) for layer in {0, min(1, last), last // 2, last})
-        forward.narrows = True
-        narrow = forward.logits(batch)
-    limit = _NARROW_TOLERANCE[whole.dtype] * whole.abs().max()
-    forward.narrows = bool((narrow - whole).abs().max() <= limit)
+        forward.narrows = _close(forward, batch, whole, narrows=True)
+        if not collator.masked and _sees_rows_whole(model):
+            rows = packed(passages)
+            order = [index for row in rows for index in row.indices]
+            reads = whole.unflatten(0, (len(passages), -1))[order].flatten(end_dim=1)
+            forward.packs = _close(forward, collator.collate(rows), reads, narrows=False)
     if not forward.replays:
         _log.warning(
             "%s does not give the same results when its blocks are replayed: every trial is a whole pass",
             type(model).__name__,
         )
     return forward
+
+
+def _sees_rows_whole(model: PreTrainedModel) -> bool:
+    """Whether no window is shorter than a row: a mask of our own takes the place of the model's, windows included."""
+    config = model.config.get_text_config()
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
+    return all(not window or window >= ROW_TOKENS for window in windows)
+
+
+def _close(forward: Forward, batch: Batch, whole: torch.Tensor, *, narrows: bool) -> bool:
+    """Whether a pass gives logits (reads, vocabulary) up to rounding."""
+    before, forward.narrows = forward.narrows, narrows
+    try:
+        difference = (forward.logits(batch) - whole).abs().max()
+    except _NOT_MADE_FOR_THIS:
+        return False
+    finally:
+        forward.narrows = before
+    return bool(difference <= _TOLERANCE[whole.dtype] * whole.abs().max())
 
 
 def _replays(forward: Forward, batch: Batch, layer: int, whole: torch.Tensor) -> bool:
@@ -56,22 +81,23 @@ def _replays(forward: Forward, batch: Batch, layer: int, whole: torch.Tensor) ->
             for kept in (forward.keep(batch, layer), advanced)
             for keep_attention in (False, True)
         )
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
+    except _NOT_MADE_FOR_THIS:
         return False
 
 
-def _check_batch(model: PreTrainedModel, collator: Collator) -> Batch:
-    """A few passages of different lengths, of tokens spread over the vocabulary."""
+def _check_passages(model: PreTrainedModel) -> list[Passage]:
+    """A few passages of different lengths that begin alike, of tokens spread over the vocabulary."""
     vocabulary = model.get_output_embeddings().weight.shape[0]
-    passages = [
+    return [
         Passage(
-            input_ids=tuple((97 * place + 31 * length) % vocabulary for place in range(1, length + 1)),
+            input_ids=tuple(
+                (97 * place + (0 if place <= _SHARED else 31 * length)) % vocabulary for place in range(1, length + 1)
+            ),
             positions=(length // 2, length - 1),
             targets=(0, 0),
         )
         for length in _LENGTHS
     ]
-    return collator.collate(range(len(passages)), passages)
 
 
 class Replay:

@@ -65,7 +65,7 @@ def score(
     `keep_attention` says that the attention of the block in which kept states start is not edited. Raises ValueError
     where log p(target) is not finite, as after an overflow in the model.
     """
-    total = sum(len(piece) for piece in pieces)
+    total = sum(len(piece.batch.indices) for piece in pieces)
     most = max((piece.batch.candidates.shape[1] for piece in pieces), default=0)
     top = min(NUM_TOP, forward.model.get_output_embeddings().weight.shape[0])
     scores = PassageScores(
@@ -104,17 +104,17 @@ class _Read:
 
 def _read(logits: torch.Tensor, batch: Batch, top: int) -> _Read:
     """Takes what is asked for from logits (reads, vocabulary)."""
-    device = logits.device
-    targets, rows, num_reads = batch.targets.to(device), batch.places[0].to(device), batch.num_reads.to(device)
+    device, count = logits.device, len(batch.indices)
+    targets, owners, num_reads = batch.targets.to(device), batch.owners.to(device), batch.num_reads.to(device)
     candidates = batch.candidates.to(device)
     target_logits = logits.gather(1, targets[:, None])  # (reads, 1)
     log_probs = target_logits[:, 0] - logits.logsumexp(dim=-1)
     ranks = (logits > target_logits).sum(dim=-1)
-    at_first = logits[num_reads.cumsum(0) - num_reads]  # (batch, vocabulary)
+    at_first = logits[num_reads.cumsum(0) - num_reads]  # (passages, vocabulary)
     best = at_first.topk(top, dim=-1)
     return _Read(
-        log_prob=torch.zeros(len(batch), dtype=torch.float64, device=device).index_add(0, rows, log_probs.double()),
-        rank=torch.zeros(len(batch), dtype=ranks.dtype, device=device).scatter_reduce(0, rows, ranks, "amax"),
+        log_prob=torch.zeros(count, dtype=torch.float64, device=device).index_add(0, owners, log_probs.double()),
+        rank=torch.zeros(count, dtype=ranks.dtype, device=device).scatter_reduce(0, owners, ranks, "amax"),
         candidate_logits=at_first.gather(1, candidates.clamp(min=0)).masked_fill(candidates < 0, -torch.inf),
         top_ids=best.indices,
         num_best=(best.values == best.values[:, :1]).sum(dim=-1),

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laser_sweep.engine.evaluation.batches import Batch, Collator, within_budget
+from laser_sweep.engine.evaluation.packing import alone
 from laser_sweep.engine.tasks.tokenise import Passage
 
 CPU = torch.device("cpu")
@@ -35,20 +36,20 @@ def passages(shapes: Shapes) -> list[Passage]:
 
 
 def rows_of(batch: Batch, width_of: dict[int, int]) -> list[tuple[int, Passage]]:
-    """Each row read back from the tensors alone."""
+    """Each passage, alone in its row, read back from the tensors."""
     rows = []
-    reads = list(zip(batch.places.T.tolist(), batch.targets.tolist(), strict=True))
-    for row, index in enumerate(batch.indices):
-        mine = [(position, target) for (owner, position), target in reads if owner == row]
-        assert len(mine) == int(batch.num_reads[row])
+    reads = list(zip(batch.owners.tolist(), batch.places.T.tolist(), batch.targets.tolist(), strict=True))
+    for number, index in enumerate(batch.indices):
+        mine = [(position, target) for owner, (row, position), target in reads if owner == row == number]
+        assert len(mine) == int(batch.num_reads[number])
         rows.append(
             (
                 index,
                 Passage(
-                    input_ids=tuple(batch.input_ids[row, : width_of[index]].tolist()),
+                    input_ids=tuple(batch.input_ids[number, : width_of[index]].tolist()),
                     positions=tuple(position for position, _ in mine),
                     targets=tuple(target for _, target in mine),
-                    candidates=tuple(c for c in batch.candidates[row].tolist() if c != -1),
+                    candidates=tuple(c for c in batch.candidates[number].tolist() if c != -1),
                 ),
             )
         )
@@ -62,7 +63,7 @@ def test_every_passage_stands_in_exactly_one_batch_with_its_own_tokens(
 ) -> None:
     asked = passages(shapes)
     widths = {row: length for row, (length, _, _) in enumerate(shapes)}
-    batches = Collator(CPU, PAD if masked else None).batches(asked, budget)
+    batches = Collator(CPU, PAD if masked else None).batches(alone(asked), budget)
     assert sorted((row for batch in batches for row in rows_of(batch, widths)), key=lambda row: row[0]) == list(
         enumerate(asked)
     )
@@ -71,7 +72,7 @@ def test_every_passage_stands_in_exactly_one_batch_with_its_own_tokens(
 @settings(deadline=None)
 @given(shapes=SHAPES)
 def test_a_masked_model_is_told_which_tokens_are_padding(shapes: Shapes) -> None:
-    (batch,) = Collator(CPU, PAD).batches(passages(shapes), 10_000)
+    (batch,) = Collator(CPU, PAD).batches(alone(passages(shapes)), 10_000)
     assert batch.attention_mask is not None
     assert batch.attention_mask.sum(dim=1).tolist() == [shapes[index][0] for index in batch.indices]
     assert (batch.input_ids[batch.attention_mask == 0] == PAD).all()
@@ -79,7 +80,7 @@ def test_a_masked_model_is_told_which_tokens_are_padding(shapes: Shapes) -> None
 
 
 def test_a_causal_model_needs_no_mask_and_sees_no_pad_token() -> None:
-    (batch,) = Collator(CPU).batches(passages([(2, {1}, 0), (4, {3}, 0)]), 100)
+    (batch,) = Collator(CPU).batches(alone(passages([(2, {1}, 0), (4, {3}, 0)])), 100)
     assert batch.attention_mask is None
     assert batch.input_ids.tolist() == [[110, 111, 112, 113], [10, 11, 11, 11]]
 
@@ -98,7 +99,7 @@ def test_a_batch_keeps_to_its_budget_and_ends_only_where_the_next_does_not_fit(s
 @settings(deadline=None)
 @given(shapes=SHAPES, budget=st.integers(1, 60))
 def test_the_longest_passages_come_first_and_no_batch_is_wider_than_its_longest(shapes: Shapes, budget: int) -> None:
-    batches = Collator(CPU).batches(passages(shapes), budget)
+    batches = Collator(CPU).batches(alone(passages(shapes)), budget)
     lengths = [length for length, _, _ in shapes]
     assert [lengths[place] for batch in batches for place in batch.indices] == sorted(lengths, reverse=True)
     for batch in batches:
@@ -118,7 +119,7 @@ def test_nothing_makes_no_batches() -> None:
 def test_the_halves_of_a_batch_are_its_rows_in_order_and_about_as_many(shapes: Shapes) -> None:
     widths = {row: length for row, (length, _, _) in enumerate(shapes)}
     collator = Collator(CPU)
-    (batch,) = collator.batches(passages(shapes), 10_000)
+    (batch,) = collator.batches(alone(passages(shapes)), 10_000)
     first, second = collator.halves(batch)
     assert rows_of(first, widths) + rows_of(second, widths) == rows_of(batch, widths)
     assert 0 <= len(second) - len(first) <= 1

@@ -10,6 +10,7 @@ from transformers import AutoModelForMaskedLM, BertConfig, PreTrainedModel, Robe
 
 from laser_sweep.engine.evaluation.batches import Batch, Collator
 from laser_sweep.engine.evaluation.forward import Forward
+from laser_sweep.engine.evaluation.packing import alone, packed
 from laser_sweep.engine.evaluation.replay import Replay, checked_forward
 from laser_sweep.engine.evaluation.score import Piece, score
 from laser_sweep.engine.models.layout import Layout, find_layout
@@ -79,8 +80,7 @@ def passages(count: int = 12, seed: int = 0) -> list[Passage]:
 
 
 def batch_of(model: PreTrainedModel) -> Batch:
-    asked = passages()
-    return collator_of(model).collate(range(len(asked)), asked)
+    return collator_of(model).collate(alone(passages()))
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_states_beyond_the_budget_are_not_kept_and_nothing_changes(budget: int, 
     model = build_model("gptj", vocab_size=VOCABULARY)
     collator = Collator(CPU)
     forward = checked_forward(model, find_layout(model), collator)
-    batches = collator.batches(passages(60), 64)
+    batches = collator.batches(alone(passages(60)), 64)
     expected = figures(forward, [Piece(batch) for batch in batches], collator)
     replay = Replay(forward, batches, device_bytes=budget)
     for layer in (0, 1, 2, 1):  # up, and down again
@@ -206,7 +206,7 @@ def test_a_piece_that_does_not_fit_is_halved_with_its_states(build_model: BuildM
     model = build_model("gptj", vocab_size=VOCABULARY)
     collator = Collator(CPU)
     forward = checked_forward(model, find_layout(model), collator)
-    batches = collator.batches(passages(40), 10_000)
+    batches = collator.batches(alone(passages(40)), 10_000)
     expected = figures(forward, [Piece(batch) for batch in batches], collator)
     replay = Replay(forward, batches, device_bytes=1 << 30)
     replay.advance(1)
@@ -221,3 +221,49 @@ def test_a_piece_that_does_not_fit_is_halved_with_its_states(build_model: BuildM
     assert figures(forward, replay.pieces(), collator) == pytest.approx(expected, abs=1e-5)
     assert max(sizes) > 7
     assert sum(size for size in sizes if size <= 7) == 40
+
+
+def branching(count: int = 30) -> list[Passage]:
+    """Passages that share three tokens with all others and eight with their neighbours; some are equal."""
+    draw = random.Random(1)
+    made = []
+    for number in range(count):
+        if number % 3 == 0:
+            stem = (7, 8, 9, *draw.choices(range(2, VOCABULARY), k=5))
+        tail = tuple(draw.choices(range(2, VOCABULARY), k=number % 4))
+        ids = stem + tail
+        made.append(Passage(input_ids=ids, positions=(2, len(ids) - 1), targets=(3, 4), candidates=(5, 6)))
+    return made
+
+
+DO_NOT_PACK = {
+    "bloom",  # its positions come from the mask
+    "minimax",  # some of its attention is a running sum
+    "gpt_oss",  # its window is shorter than a row
+    "roberta",
+    "bert",
+}
+
+
+def test_rows_of_several_passages_give_what_each_gives_alone(model: PreTrainedModel, layout: Layout) -> None:
+    collator = collator_of(model)
+    forward = checked_forward(model, layout, collator)
+    kind = model.config.model_type
+    assert forward.packs == (kind not in DO_NOT_PACK)
+    if not forward.packs:
+        return
+    asked = branching()
+    rows = packed(asked)
+    assert sum(len(row.input_ids) for row in rows) < 0.6 * sum(len(passage.input_ids) for passage in asked)
+    with torch.inference_mode():
+        one = score(forward, [Piece(batch) for batch in collator.batches(alone(asked), 100)], collator)
+        other = score(forward, [Piece(batch) for batch in collator.batches(rows, 100)], collator)
+        replay = Replay(forward, collator.batches(rows, 100), device_bytes=1 << 30)
+        replay.advance(layout.num_layers - 1)
+        replayed = score(forward, replay.pieces(), collator)
+    for name in ("log_prob", "candidate_logits"):
+        torch.testing.assert_close(getattr(other, name), getattr(one, name), rtol=0, atol=1e-4)
+        assert (getattr(replayed, name) == getattr(other, name)).all()
+    assert (other.rank == one.rank).all()
+    assert (other.top_ids[:, 0] == one.top_ids[:, 0]).all()
+    assert [ids.tolist() for ids in other.best_ids] == [ids.tolist() for ids in one.best_ids]

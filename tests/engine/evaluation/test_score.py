@@ -12,6 +12,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, RobertaConfig
 
 from laser_sweep.engine.evaluation.batches import Collator
 from laser_sweep.engine.evaluation.forward import Forward
+from laser_sweep.engine.evaluation.packing import alone
 from laser_sweep.engine.evaluation.score import PassageScores, Piece, score
 from laser_sweep.engine.models.layout import find_layout
 from laser_sweep.engine.tasks.tokenise import Passage
@@ -63,7 +64,7 @@ def questions(count: int, candidates: int = 0, seed: int = 0) -> list[Passage]:
 def run(model: PreTrainedModel, passages: list[Passage], budget: int = 48) -> PassageScores:
     masked = isinstance(model.config, RobertaConfig)
     collator = Collator(CPU, PAD if masked else None)
-    pieces = [Piece(batch) for batch in collator.batches(passages, budget)]
+    pieces = [Piece(batch) for batch in collator.batches(alone(passages), budget)]
     return score(Forward(model, find_layout(model)), pieces, collator)
 
 
@@ -137,7 +138,7 @@ def test_the_head_is_given_the_places_that_are_read_and_no_others(model: PreTrai
 def test_answer_logits_are_those_of_the_places_in_order(build_model: BuildModel) -> None:
     model = build_model("gptj", vocab_size=VOCABULARY)
     passages = questions(10)
-    (batch,) = Collator(CPU).batches(passages, 1000)
+    (batch,) = Collator(CPU).batches(alone(passages), 1000)
     expected = [
         model(torch.tensor([passages[index].input_ids])).logits[0, position]
         for index in batch.indices

@@ -12,6 +12,7 @@ from laser_sweep.engine.evaluation import writer as writer_module
 from laser_sweep.engine.evaluation.batches import Collator
 from laser_sweep.engine.evaluation.forward import Forward
 from laser_sweep.engine.evaluation.generate import generate
+from laser_sweep.engine.evaluation.packing import alone
 from laser_sweep.engine.evaluation.score import Piece, score
 from laser_sweep.engine.evaluation.writer import Writer
 from laser_sweep.engine.models.layout import find_layout
@@ -68,7 +69,7 @@ def test_texts_are_those_of_a_plain_loop_whatever_stands_beside_them(batch_token
 def said(model: PreTrainedModel, passages: list[Any]) -> tuple[Any, Any]:
     """The most probable token at each place of each draft, and the most probable ones at its first."""
     collator = Collator(CPU)
-    pieces = [Piece(batch) for batch in collator.batches(passages, 200)]
+    pieces = [Piece(batch) for batch in collator.batches(alone(passages), 200)]
     scores = score(Forward(model, find_layout(model)), pieces, collator)
     return scores.best_ids, scores.top_ids
 
