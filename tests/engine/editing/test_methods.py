@@ -91,12 +91,13 @@ def test_prune_orders_half_precision_entries_by_their_value() -> None:
 
 
 @pytest.mark.parametrize("shape", [(24, 40), (40, 24)])
-def test_randomized_is_the_published_call_under_its_seed(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("iterations", [2, 20])  # for causal models, for RoBERTa
+def test_randomized_is_the_published_call_under_its_seed(iterations: int, shape: tuple[int, int]) -> None:
     weight = gaussian(*shape)
-    replaced = randomized(weight, edit(0.25, "randomized", power_iterations=2, seed=11), no_factors)
+    replaced = randomized(weight, edit(0.25, "randomized", power_iterations=iterations, seed=11), no_factors)
     with torch.random.fork_rng():
         torch.manual_seed(11)
-        left, values, right = torch.svd_lowrank(weight.float(), q=6, niter=2)
+        left, values, right = torch.svd_lowrank(weight.float(), q=6, niter=iterations)
     torch.testing.assert_close(replaced, left @ torch.diag(values) @ right.T, rtol=0, atol=1e-6)
 
 
