@@ -22,31 +22,8 @@ from transformers import (
 )
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-WORDS = tuple(
-    [
-        "the",
-        "claim",
-        "is",
-        "true",
-        "false",
-        "or",
-        "of",
-        "Consider",
-        "following",
-        "claim:",
-        "this",
-        "Rome",
-        "Oslo",
-        "Paris",
-        "a",
-        "city",
-        "and",
-        "old",
-        ".",
-        "Is",
-        "The",
-    ]
-)
+TEXT = "the claim is true false or of Consider following claim: this Rome Oslo Paris a city and old . Is The"
+WORDS = tuple(TEXT.split())
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 LAYERS = 2
 
