@@ -169,7 +169,7 @@ class Worker:
                 device_bytes=int(workload.activation_budget_gb * 2**30),
                 host_bytes=int(workload.host_budget_gb * 2**30),
             )
-            num_skipped = len(task.skipped(evaluation.split)) + len(bad_rows)
+            num_skipped = len({bad.row for bad in (*task.skipped(evaluation.split), *bad_rows)})
             loaded.asked[evaluation] = _Asked(questions, num_skipped)
         return loaded.asked[evaluation]
 

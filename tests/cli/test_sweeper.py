@@ -100,7 +100,7 @@ def test_sweeps_in_a_config_file_count_as_those_on_the_command_line(laser: Run, 
     (tmp_path / "conf" / "experiment" / "night.yaml").write_text(
         "# @package _global_\nlayer: each\nhydra: {sweeper: {params: {rho: '0.01,0.05,0.1', tau: 'fc_in,fc_out'}}}\n"
     )
-    night = ("--config-dir", str(tmp_path / "conf"), "+experiment=night")
+    night = ("--config-dir", str(tmp_path / "conf"), "experiment=night")
     assert "trials 13 " in plan(laser, *night)  # 2 layers, 2 matrices, 3 fractions, and the untouched model
     assert "trials 5 " in plan(laser, *night, "rho=0.3")  # the command line wins
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from laser_sweep.engine.tasks.example import AskedModel, BadRow, Example
-from laser_sweep.engine.tasks.source import BadRowError, Row, nested, parse, read_rows, text_of
+from laser_sweep.engine.tasks.source import BadRowError, Row, parse, read_rows, text_of, texts_of
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.errors import listing
 
@@ -17,11 +17,11 @@ def bigbench(spec: DatasetSpec, model: AskedModel) -> Iterator[Example | BadRow]
     """
 
     def make(number: int, row: Row) -> Iterator[Example]:
-        targets = nested(row, "targets", list)
+        targets = texts_of(row, "targets")
         if len(targets) == 1:
             stripped = not spec.choices and model.family == "causal"
             inputs = text_of(row, "inputs")
-            yield _example(number, inputs.strip() if stripped else inputs, str(targets[0]), spec)
+            yield _example(number, inputs.strip() if stripped else inputs, targets[0], spec)
         elif spec.choices:
             raise BadRowError(f"there are {len(targets)} targets instead of 1")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from laser_sweep.engine.tasks.example import AskedModel, BadRow, Example
 from laser_sweep.engine.tasks.prompt_answer import with_mask
-from laser_sweep.engine.tasks.source import BadRowError, Row, nested, parse, read_rows, text_of
+from laser_sweep.engine.tasks.source import BadRowError, Row, nested, parse, read_rows, text_of, texts_of
 from laser_sweep.engine.tasks.spec import DatasetSpec
 
 
@@ -18,12 +18,15 @@ def examples(spec: DatasetSpec, model: AskedModel) -> Iterator[Example | BadRow]
 
     def make(number: int, row: Row) -> Iterator[Example]:
         rewrite = nested(row, "requested_rewrite", dict)
-        paraphrases = [str(text) for text in nested(row, "paraphrase_prompts", list)]
+        paraphrases = texts_of(row, "paraphrase_prompts")
         if len(paraphrases) != 2:
             raise BadRowError(f"there are {len(paraphrases)} paraphrases instead of 2")
         subject, group = text_of(rewrite, "subject"), str(row.get("case_id", number))
         relation = rewrite.get("relation_id")
-        prompts = (text_of(rewrite, "prompt").format(subject), *paraphrases)
+        template = text_of(rewrite, "prompt")
+        if template.count("{}") != 1:
+            raise BadRowError(f"prompt {template!r} has not one {{}} for the subject")
+        prompts = (template.replace("{}", subject), *paraphrases)
         for place, prompt in enumerate(prompts):
             yield Example(
                 id=f"{group}/{place}",

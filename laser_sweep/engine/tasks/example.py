@@ -55,13 +55,14 @@ class BadRow:
         return f"row {self.row}: {self.reason}"
 
 
-def refuse_rows(dataset: str, bad_rows: Sequence[BadRow]) -> None:
+def refuse_rows(dataset: str, bad_rows: Sequence[BadRow], *, all_of_them: bool = False) -> None:
     """Raises RequestError where there are bad rows, naming the first of them."""
     if bad_rows:
         more = len(bad_rows) - _SHOWN
+        way_out = "no row is left" if all_of_them else "mend the file or set dataset.on_bad_row=skip"
         raise RequestError(
             f"dataset={dataset} {'; '.join(map(str, bad_rows[:_SHOWN]))}{f'; and {more:,} more' if more > 0 else ''}; "
-            "mend the file or set dataset.on_bad_row=skip"
+            f"{way_out}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from laser_sweep.engine.tasks.example import MASK, AskedModel, BadRow, Example
@@ -23,19 +24,19 @@ def examples(spec: DatasetSpec, model: AskedModel) -> Iterator[Example | BadRow]
     def make(number: int, row: Row) -> Iterator[tuple[int, str, str]]:
         yield number, text_of(row, "claim"), one_of(row, "label", _GOLD)
 
+    read = list(parse(read_rows(spec, columns=("claim", "label")), make))
     labels: dict[str, set[str]] = {}
-    rows: dict[str, int] = {}
-    for read in parse(read_rows(spec, columns=("claim", "label")), make):
-        if isinstance(read, BadRow):
-            yield read
-            continue
-        number, claim, gold = read
-        rows.setdefault(claim, number)
+    for _, claim, gold in (row for row in read if not isinstance(row, BadRow)):
         labels.setdefault(claim, set()).add(gold)
-    agreed = ((claim, *golds) for claim, golds in labels.items() if len(golds) == 1)
-    for index, (claim, gold) in enumerate(agreed):
-        end = f" {MASK}" if model.family == "masked" else ""
-        yield Example(id=str(index), row=rows[claim], prompt=f"{prompt(claim)}{end}", gold=gold, choices=CHOICES)
+    end = f" {MASK}" if model.family == "masked" else ""
+    ids = itertools.count()
+    for row in read:
+        if isinstance(row, BadRow):
+            yield row
+            continue
+        number, claim, gold = row
+        if labels.pop(claim, None) == {gold}:  # gone after the first appearance
+            yield Example(id=str(next(ids)), row=number, prompt=f"{prompt(claim)}{end}", gold=gold, choices=CHOICES)
 
 
 def prompt(claim: str) -> str:

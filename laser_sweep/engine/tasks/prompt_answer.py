@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from laser_sweep.engine.tasks.example import MASK, AskedModel, BadRow, Example
-from laser_sweep.engine.tasks.source import BadRowError, Row, nested, number_of, parse, read_rows, text_of
+from laser_sweep.engine.tasks.source import BadRowError, Row, number_of, parse, read_rows, text_of, texts_of
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.errors import listing
 
@@ -41,7 +41,7 @@ def with_mask(prompt: str) -> str:
 
 
 def _choices(row: Row) -> tuple[str, ...]:
-    return tuple(map(str, nested(row, "choices", list))) if row.get("choices") else ()
+    return tuple(texts_of(row, "choices")) if row.get("choices") else ()
 
 
 def _gold(answer: str, choices: tuple[str, ...]) -> str:

@@ -149,6 +149,14 @@ def nested(row: Row, column: str, kind: type[_T]) -> _T:
     return value
 
 
+def texts_of(row: Row, column: str) -> list[str]:
+    """The texts of a list in a column. Raises BadRowError where it is no list or lacks one of them."""
+    values = nested(row, column, list)
+    if None in values:
+        raise BadRowError(f"{column} has nothing at place {values.index(None)}")
+    return [str(value) for value in values]
+
+
 def _read_parquet(files: Sequence[Path]) -> tuple[Sized, Sequence[str]]:
     import datasets
     import pandas as pd

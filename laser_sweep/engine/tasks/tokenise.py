@@ -99,7 +99,7 @@ def encode(
         else:
             encoded.append(made)
     if task.on_bad_row == "error" or not encoded:
-        refuse_rows(task.name, bad_rows)
+        refuse_rows(task.name, bad_rows, all_of_them=task.on_bad_row == "skip")
     return encoded, bad_rows
 
 

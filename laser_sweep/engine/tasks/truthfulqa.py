@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from laser_sweep.engine.tasks.example import MASK, AskedModel, BadRow, Example
 from laser_sweep.engine.tasks.fever import CHOICES
-from laser_sweep.engine.tasks.source import BadRowError, Row, nested, parse, read_rows, text_of
+from laser_sweep.engine.tasks.source import BadRowError, Row, nested, parse, read_rows, text_of, texts_of
 from laser_sweep.engine.tasks.spec import DatasetSpec
 
 _GOLD = {0: "false", 1: "true"}
@@ -21,8 +21,8 @@ def examples(spec: DatasetSpec, model: AskedModel) -> Iterator[Example | BadRow]
 
     def make(number: int, row: Row) -> Iterator[Example]:
         targets = nested(row, "mc2_targets", dict)
-        answers, labels = nested(targets, "choices", list), nested(targets, "labels", list)
-        if len(answers) != len(labels) or not set(labels) <= set(_GOLD):
+        answers, labels = texts_of(targets, "choices"), nested(targets, "labels", list)
+        if len(answers) != len(labels) or not all(label in (0, 1) for label in labels):
             raise BadRowError("mc2_targets has not one label, 0 or 1, for each choice")
         question = text_of(row, "question")
         for place, (answer, label) in enumerate(zip(answers, labels, strict=True)):

@@ -1,0 +1,51 @@
+"""The published way to run a trial, written after its description: one copy, one sketch, one example at a time."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from laser_sweep.engine.tasks.example import Example
+
+POWER_ITERATIONS = 2
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the published evaluation records of an example that is decided by one token."""
+
+    correct: bool
+    gold_log_prob: float
+
+
+def edited_copy(model: PreTrainedModel, parameter: str, rho: float) -> PreTrainedModel:
+    """A copy of the whole model with one matrix replaced by its randomised approximation, autograd on."""
+    edited = copy.deepcopy(model)
+    weight = dict(edited.named_parameters())[parameter]
+    weight.requires_grad_(True)
+    dense = weight.float()
+    rank = int(min(weight.shape) * rho)
+    left, values, right = torch.svd_lowrank(dense, q=rank, niter=POWER_ITERATIONS)
+    approximation = left @ torch.diag(values) @ right.T
+    with torch.no_grad():
+        weight[...] = approximation
+    return edited
+
+
+@torch.no_grad()
+def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: Example) -> Answer:
+    """Tokenises and runs one prompt, takes the log-softmax of all its logits and sorts the vocabulary."""
+    inputs = tokenizer(example.prompt, return_tensors="pt").to(model.device)
+    logits = model(input_ids=inputs["input_ids"]).logits[0]
+    log_probs = torch.log_softmax(logits.float(), dim=-1)  # (tokens, vocabulary)
+    last = log_probs[-1]
+    ranked = torch.sort(last, descending=True)
+    tokenizer.batch_decode([[token] for token in ranked.indices[:10].tolist()])
+    choices = {
+        choice: last[tokenizer(f"{example.prompt} {choice}")["input_ids"][-1]].item() for choice in example.choices
+    }
+    others = [value for choice, value in choices.items() if choice != example.gold]
+    return Answer(choices[example.gold] > max(others), choices[example.gold])
