@@ -1,7 +1,7 @@
-"""The engine alone at the shape of Llama 2 7B and GPT-J 6B, random bfloat16 weights, 13,000 prompts as long as FEVER's.
+"""The engine alone at the shape of Llama 2 7B and GPT-J 6B: random bfloat16 weights, 13,000 prompts as long as FEVER's.
 
-Trials an hour on the late grid against the published way, timed in the same run on a sample of the prompts; the share of
-the device's measured matrix peak in the passes above an edit; apply and revert; time to factor every MLP matrix; memory.
+Trials an hour on the late grid against the published way, timed in the same run on a sample of the prompts; the share
+of the device's measured matrix peak in the passes above an edit; apply and revert; factoring every MLP matrix; memory.
 """
 
 from __future__ import annotations
