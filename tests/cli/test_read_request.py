@@ -209,7 +209,7 @@ def names(message: str, value: Any) -> bool:
         return True
     ways = [str(value), str(value).lower()] if isinstance(value, bool) else [str(value)]
     with contextlib.suppress(TypeError, ValueError, OverflowError):
-        ways.append(str(int(float(value))))
+        ways += [str(int(float(value))), str(float(value))]
     return any("".join(way.split()) in "".join(message.split()) for way in ways)
 
 
