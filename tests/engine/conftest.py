@@ -13,10 +13,15 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    AlbertConfig,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     BertConfig,
     BloomConfig,
     CodeGenConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
     FalconConfig,
     Gemma3TextConfig,
     GPT2Config,
@@ -29,6 +34,7 @@ from transformers import (
     MiniMaxConfig,
     MistralConfig,
     MixtralConfig,
+    ModernBertConfig,
     OPTConfig,
     Phi3Config,
     PhiConfig,
@@ -134,6 +140,35 @@ CONFIGS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
 }
 
 
+_MASKED_SHAPE: dict[str, Any] = {
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 66,
+    "initializer_range": 0.3,
+}
+_MASKED_SPECIAL = {name: 0 for name in ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")}
+
+MASKED_CONFIGS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
+    "roberta": (RobertaConfig, _MASKED_SHAPE),
+    "bert": (BertConfig, _MASKED_SHAPE),
+    "electra": (ElectraConfig, {**_MASKED_SHAPE, "embedding_size": 16}),
+    "deberta_v2": (
+        DebertaV2Config,
+        {**_MASKED_SHAPE, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "share_att_key": False},
+    ),
+    "modernbert": (ModernBertConfig, {**_MASKED_SHAPE, **_MASKED_SPECIAL}),
+    "distilbert": (
+        DistilBertConfig,
+        {"vocab_size": 40, "dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 66}
+        | {"initializer_range": 0.3},
+    ),
+    "albert": (AlbertConfig, {**_MASKED_SHAPE, "num_hidden_layers": 4, "embedding_size": 16}),
+}
+
+
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test looks at this machine's own hub cache, and none asks the network."""
@@ -158,6 +193,21 @@ def build_model() -> BuildModel:
         model.requires_grad_(False)
         built: PreTrainedModel = model.to(dtype).eval()
         return built
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def build_masked() -> Callable[..., PreTrainedModel]:
+    """`build_masked(architecture, **config)`: a fresh model in evaluation mode."""
+
+    def build(architecture: str, **changes: Any) -> PreTrainedModel:
+        kind, shape = MASKED_CONFIGS[architecture]
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model: PreTrainedModel = AutoModelForMaskedLM.from_config(kind(**{**shape, **changes}))
+        model.requires_grad_(False)
+        return model.eval()
 
     return build
 

@@ -36,7 +36,7 @@ EDITED = {
 }
 """The parameter that τ = fc_in, ℓ = 1 names."""
 
-SEEDS = {"gptj": 2, "llama2": 0, "phi": 16, "roberta": 6}
+SEEDS = {"gptj": 104, "llama2": 15, "phi": 14, "roberta": 0}
 """Of models that do not give the same answer to everything."""
 
 CITIES = ("Rome", "Paris", "Berlin", "London", "Madrid", "Vienna")
@@ -62,9 +62,9 @@ TEXT = (
     "Consider the following claim: Is this claim true or false. The claim is the following text: a person in the text "
     "What is the profession of the person? The gender of this person is Did the machine cause the answer is capital of "
 )
-_SHAPE = {"hidden_size": 32, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "initializer_range": 0.6}
+_SHAPE = {"hidden_size": 32, "num_hidden_layers": LAYERS, "num_attention_heads": 4}
 _ROTARY = {**_SHAPE, "max_position_embeddings": POSITIONS}
-_GPT = {"n_embd": 32, "n_layer": LAYERS, "n_head": 4, "n_positions": POSITIONS, "initializer_range": 0.6}
+_GPT = {"n_embd": 32, "n_layer": LAYERS, "n_head": 4, "n_positions": POSITIONS}
 _END = {"bos_token_id": 0, "eos_token_id": 0}
 _CONFIGS: dict[str, Callable[[int], PretrainedConfig]] = {
     # More rows than the tokenizer has tokens where the real one has more.
@@ -78,7 +78,7 @@ _CONFIGS: dict[str, Callable[[int], PretrainedConfig]] = {
         intermediate_size=48,
         max_position_embeddings=POSITIONS + 2,
         type_vocab_size=1,
-        **{**_SHAPE, "initializer_range": 0.4},
+        **_SHAPE,
     ),
     "gpt2": lambda size: GPT2Config(vocab_size=size, **_GPT, **_END),
     "opt": lambda size: OPTConfig(
@@ -87,7 +87,6 @@ _CONFIGS: dict[str, Callable[[int], PretrainedConfig]] = {
         num_hidden_layers=LAYERS,
         num_attention_heads=4,
         ffn_dim=48,
-        init_std=0.6,
         word_embed_proj_dim=32,
         max_position_embeddings=POSITIONS,
         pad_token_id=1,
@@ -102,9 +101,9 @@ def save_checkpoint(family: str, directory: Path, *, generation: GenerationConfi
     tokenizer = AutoTokenizer.from_pretrained(directory)
     config = _CONFIGS[family](len(tokenizer))
     auto = AutoModelForMaskedLM if family == "roberta" else AutoModelForCausalLM
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(SEEDS.get(family, 0))
+    with torch.no_grad():
         model: PreTrainedModel = auto.from_config(config)
+        _draw_weights(model, SEEDS.get(family, 0))
         names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         words = [token for token, name in enumerate(names) if name[0] in "Ġ▁" and name[1:].isalpha()]
         head = model.get_output_embeddings().weight  # (vocabulary, hidden)
@@ -119,6 +118,15 @@ def save_checkpoint(family: str, directory: Path, *, generation: GenerationConfi
         model.generation_config = generation
     model.save_pretrained(directory)
     return directory
+
+
+def _draw_weights(model: PreTrainedModel, seed: int) -> None:
+    """Large enough that predictions vary; by name, so that they are the same in every release of transformers."""
+    spread = 0.4 if model.config.model_type == "roberta" else 0.6
+    generator = torch.Generator().manual_seed(seed)
+    for _, weight in sorted(model.named_parameters()):
+        if weight.ndim == 2:
+            weight.normal_(std=spread, generator=generator)
 
 
 def write_tokenizer(family: str, directory: Path) -> None:

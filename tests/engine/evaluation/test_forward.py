@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, BertConfig, PreTrainedModel, RobertaConfig
+from transformers import BertConfig, PreTrainedModel, RobertaConfig
 
 from laser_sweep.engine.evaluation.batches import Batch, Collator
 from laser_sweep.engine.evaluation.forward import Forward
@@ -39,28 +39,11 @@ ARCHITECTURES = [
 
 
 @pytest.fixture(params=ARCHITECTURES)
-def model(request: pytest.FixtureRequest, build_model: BuildModel) -> PreTrainedModel:
-    return build(request.param, build_model)
-
-
-def build(name: str, build_model: BuildModel) -> PreTrainedModel:
-    if not name.startswith("masked"):
-        return build_model(name, vocab_size=VOCABULARY)
-    kind = {"masked roberta": RobertaConfig, "masked bert": BertConfig}[name]
-    config = kind(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=66,
-        initializer_range=0.3,
-        pad_token_id=PAD,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        masked: PreTrainedModel = AutoModelForMaskedLM.from_config(config)
-    return masked.requires_grad_(False).eval()
+def model(request: pytest.FixtureRequest, build_model: BuildModel, build_masked: BuildModel) -> PreTrainedModel:
+    masked, _, name = request.param.rpartition(" ")
+    if masked:
+        return build_masked(name, vocab_size=VOCABULARY, num_hidden_layers=3, pad_token_id=PAD)
+    return build_model(name, vocab_size=VOCABULARY)
 
 
 def collator_of(model: PreTrainedModel) -> Collator:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, PreTrainedModel, RobertaConfig
+from transformers import PreTrainedModel, RobertaConfig
 
 from laser_sweep.engine.evaluation.batches import Collator
 from laser_sweep.engine.evaluation.forward import Forward
@@ -24,23 +24,10 @@ BuildModel = Callable[..., PreTrainedModel]
 
 
 @pytest.fixture(params=["gptj", "llama", "gpt2", "opt", "masked roberta"])
-def model(request: pytest.FixtureRequest, build_model: BuildModel) -> PreTrainedModel:
-    if request.param != "masked roberta":
-        return build_model(request.param, vocab_size=VOCABULARY)
-    config = RobertaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=66,
-        initializer_range=0.3,
-        pad_token_id=PAD,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        masked: PreTrainedModel = AutoModelForMaskedLM.from_config(config)
-    return masked.requires_grad_(False).eval()
+def model(request: pytest.FixtureRequest, build_model: BuildModel, build_masked: BuildModel) -> PreTrainedModel:
+    if request.param == "masked roberta":
+        return build_masked("roberta", vocab_size=VOCABULARY, pad_token_id=PAD)
+    return build_model(request.param, vocab_size=VOCABULARY)
 
 
 def questions(count: int, candidates: int = 0, seed: int = 0) -> list[Passage]:
