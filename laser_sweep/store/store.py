@@ -59,9 +59,10 @@ class ParquetStore:
         """Stores a result: when this returns, it survives a crash of this machine."""
         if result.predictions is not None:
             table = pa.table(to_prediction_columns(result), schema=PREDICTIONS)
-            _write_atomically(table, self.predictions / f"{result.trial.key}.parquet")
+            _write_atomically(table, self.predictions / f"{result.trial.key}.parquet", use_dictionary=False)
         table = pa.Table.from_pylist([to_row(result, sweep, config_json)], schema=TRIALS)
-        _write_atomically(table, self.trials / f"{result.trial.key}.parquet")
+        # One row: to set up a compressor for each of its columns would take longer than all the rest.
+        _write_atomically(table, self.trials / f"{result.trial.key}.parquet", use_dictionary=False, compression="none")
 
     def find(self, trials: Iterable[Trial]) -> dict[str, TrialResult]:
         """The stored results of these trials by key; trials that are not stored are left out."""
@@ -193,9 +194,9 @@ class ParquetStore:
             file.rename(target)
 
 
-def _write_atomically(table: pa.Table, target: Path) -> None:
+def _write_atomically(table: pa.Table, target: Path, **options: Any) -> None:
     with _replacing(target) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, **{"compression": "zstd", **options})
 
 
 @contextmanager

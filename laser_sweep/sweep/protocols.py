@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from laser_sweep.trial import Trial, TrialResult
+from laser_sweep.trial import Evaluation, ModelId, Trial, TrialResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,26 @@ class WorkUnit:
     trials: tuple[Trial, ...]
     trial_cost: float = 1.0
     entry_cost: float = 0.0
+
+    @property
+    def home(self) -> tuple[ModelId, Evaluation]:
+        """What a worker must hold to be at home: the model, and the states of the examples."""
+        return self.trials[0].model, self.trials[0].evaluation
+
+    @property
+    def untouched(self) -> bool:
+        return self.trials[0].untouched
+
+    @property
+    def cost(self) -> float:
+        """What all trials take, once a worker is there."""
+        return len(self.trials) * self.trial_cost
+
+    def step(self, below: WorkUnit | None) -> float:
+        """What it costs a worker to come here from another unit: states advance block by block, but only upwards."""
+        if below is None or below.home != self.home or below.entry_cost > self.entry_cost:
+            return self.entry_cost
+        return self.entry_cost - below.entry_cost
 
 
 class Executor(Protocol):

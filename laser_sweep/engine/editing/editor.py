@@ -16,8 +16,8 @@ from laser_sweep.engine.editing.methods import METHODS, kept_rank
 from laser_sweep.engine.models.layout import Layout
 from laser_sweep.trial import Edit, Matrix
 
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_CHECKSUM_ROWS = 512
+_CHUNK_CPU = 1 << 15  # words of a checksum at a time: what a core's cache holds
+_CHUNK_DEVICE = 1 << 24  # and a device's memory, at 128 MB an intermediate
 # Odd 64-bit constants, as signed integers: the golden ratio's, and those of MurmurHash3's finaliser.
 _PLACE = 0x9E3779B97F4A7C15 - (1 << 64)
 _MULTIPLIERS = (0xFF51AFD7ED558CCD - (1 << 64), 0xC4CEB9FE1A85EC53 - (1 << 64))
@@ -132,17 +132,23 @@ class Editor:
 def checksum(weight: torch.Tensor) -> int:
     """A 64-bit number over the bits of a matrix and their places: another matrix has it with a chance of about 2^-64.
 
-    The sum, modulo 2^64, of a mix of every entry's bits with its place (the finaliser of MurmurHash3).
+    The sum, modulo 2^64, of a mix of every 8 bytes with their place (the finaliser of MurmurHash3).
     """
-    total = 0
-    position = 0
-    for rows in weight.split(_CHECKSUM_ROWS):
-        bits = rows.contiguous().view(_INTEGERS[weight.element_size()]).flatten().to(torch.int64)
-        mixed = bits + torch.arange(position, position + bits.numel(), device=bits.device) * _PLACE
+    chunk = _CHUNK_CPU if weight.device.type == "cpu" else _CHUNK_DEVICE
+    total = torch.zeros((), dtype=torch.int64, device=weight.device)
+    for number, words in enumerate(_words(weight).split(chunk)):
+        mixed = torch.arange(number * chunk, number * chunk + len(words), device=weight.device).mul_(_PLACE).add_(words)
         for multiplier in _MULTIPLIERS:
-            mixed ^= (mixed >> 33) & _LOW_BITS
-            mixed *= multiplier
-        mixed ^= (mixed >> 33) & _LOW_BITS
-        total += int(mixed.sum())
-        position += bits.numel()
-    return total % (1 << 64)
+            mixed.bitwise_xor_((mixed >> 33).bitwise_and_(_LOW_BITS)).mul_(multiplier)
+        mixed.bitwise_xor_((mixed >> 33).bitwise_and_(_LOW_BITS))
+        total += mixed.sum()
+    return int(total) % (1 << 64)
+
+
+def _words(weight: torch.Tensor) -> torch.Tensor:
+    """The bits of a matrix as 64-bit integers, filled up with zeros."""
+    flat = weight.contiguous().flatten()
+    per_word = 8 // weight.element_size()
+    if flat.numel() % per_word or flat.storage_offset() % per_word:
+        flat = torch.cat([flat, flat.new_zeros(-flat.numel() % per_word)])
+    return flat.view(torch.int64)

@@ -71,12 +71,12 @@ class RayExecutor:
         self._draining = False
 
     def run(self, units: Sequence[WorkUnit]) -> Iterator[TrialResult]:
-        self._queue = TrialQueue(units)
-        self._start_workers(len(self._queue))
+        self._start_workers(sum(len(unit.trials) for unit in units))
+        self._queue = TrialQueue(units, workers=len(self._workers))
         calls = _Calls()
         for worker in self._workers:
             calls.add(worker, None)
-        while len(self._queue) or calls.trials():
+        while calls.trials() or (len(self._queue) and not self._draining):
             # A short wait, so that a signal handler gets its turn.
             for worker, trial, reference in calls.ended(_POLL_SECONDS):
                 try:
@@ -92,14 +92,19 @@ class RayExecutor:
                     if failure is not None:
                         yield failure
                     continue
+                calls.idle.append(worker)
+                self._feed(calls)  # before the result goes to be stored, so that nobody waits for that
                 if trial is not None:
                     yield replace(result, attempt=calls.attempts[trial.key])
-                calls.idle.append(worker)
-            while calls.idle and not self._draining:
-                next_trial = self._queue.next(calls.idle[-1])
-                if next_trial is None:
-                    break
-                calls.add(calls.idle.pop(), next_trial)
+            self._feed(calls)
+
+    def _feed(self, calls: _Calls) -> None:
+        """Gives idle workers their next trials."""
+        while calls.idle and not self._draining:
+            trial = self._queue.next(calls.idle[-1])
+            if trial is None:
+                break
+            calls.add(calls.idle.pop(), trial)
 
     def _lose(self, dead: ActorHandle, trial: Trial | None, calls: _Calls, error: RayError) -> TrialResult | None:
         """Puts a worker in the place of a dead one, whose trials go to others; a result where its trial is given up.
