@@ -1,6 +1,6 @@
 # Two commands do all set-up on a machine that has Python 3.10 or newer, make and git: `make sweep` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help sweep test check test-slow demo format clean
+.PHONY: help sweep test check test-slow bench demo format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,8 +22,11 @@ check: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-slow: .venv/.installed-dev ## the tests that take minutes: retraining the embedded model
+test-slow: .venv/.installed-dev .venv/.installed-bench ## the tests that take minutes: retraining the embedded model
 	$(TEST_ENV) $(BIN)/pytest -m slow
+
+bench: .venv/.installed-bench ## run the benchmarks that fit a CPU, a quarter of an hour, and write docs/benchmarks.md
+	$(BIN)/python -m benchmarks
 
 demo: .venv/.installed ## retrain the embedded model and write the files that are shipped
 	$(BIN)/python -m laser_sweep.demo
@@ -46,4 +49,10 @@ clean: ## remove the environment and caches; results in outputs/ stay
 
 .venv/.installed-dev: .venv/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Hydra's own Ray launcher, apart from the environment, where Hydra would load it in every command.
+.venv/.installed-bench: .venv/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --upgrade --target .venv/stock-launcher \
+		hydra-ray-launcher==1.2.2
 	@touch $@
