@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,11 +23,12 @@ PROMISED = {
     "scheduler": {"utilisation_gptj_bbh_8", "utilisation_gptj_bbh_64", "utilisation_full_64", "dispatch_ms"},
     "store": {"written_per_second", "aggregate_seconds"},
     "memory": {"peak_over_held"},
+    "agreement": {"float32_agreement", "bfloat16_agreement", "float16_agreement"},
     "cold_start": {"help_seconds", "dry_run_seconds", "first_result_seconds", "first_result_ray_seconds"},
 }
 
 
-def figures(name: str) -> dict[str, float]:
+def figures(name: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--small"],
         cwd=ROOT,
@@ -44,6 +46,13 @@ def test_a_benchmark_ends_with_the_promised_figures(name: str) -> None:
     found = figures(name)
     assert PROMISED[name] <= set(found)
     assert all(math.isfinite(value) and value > 0 for value in found.values() if not isinstance(value, bool))
+
+
+def test_the_engine_at_the_shape_of_large_models_runs_on_any_device() -> None:
+    found = figures("gpu")
+    for model in ("llama2", "gptj"):
+        assert found[model]["replays"] == 1
+        assert {"late_sweep_ratio", "apply_revert_ms", "factor_s_every_mlp_matrix"} <= set(found[model])
 
 
 @pytest.mark.slow
