@@ -36,7 +36,7 @@ class Size:
     examples: int
 
 
-FULL = Size(taus=("fc_in", "fc_out"), layers=(0, 1), rhos=(0.01, 0.1, 0.4), examples=400)
+FULL = Size(taus=("fc_in", "fc_out"), layers=(0, 1), rhos=(0.01, 0.05, 0.1, 0.2, 0.4, 0.8), examples=400)
 SMALL = Size(taus=("fc_in",), layers=(1,), rhos=(0.01, 0.1), examples=10)
 
 
