@@ -59,7 +59,7 @@ class Theirs:
     def seconds(self, edit: Edit | None, num_test: int) -> float:
         """Seconds of one trial on val, and on `num_test` examples of test.
 
-        Medians over all trials: whatever is edited, the same work is done, and other work on the machine comes and goes.
+        Medians over all trials: whatever is edited, the work is the same, but the machine is not always free.
         """
         making = 0.0 if edit is None else float(np.median([s for e, s in self.seconds_edit.items() if e is not None]))
         return making + float(np.median(list(self.seconds_val.values()))) + num_test * self.seconds_per_test_example
