@@ -10,9 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.stats import binomtest
+from scipy.optimize import minimize_scalar
+from scipy.special import xlogy
+from scipy.stats import binomtest, norm
+from statsmodels.stats import contingency_tables
+from statsmodels.stats.proportion import proportion_confint
 
-from laser_sweep.analysis.statistics import mcnemar, paired_gain
+from laser_sweep.analysis.statistics import mcnemar, paired_gain, tango_interval
+
+Z = norm.ppf(0.975)
 
 
 def binomial_test(wins: int, losses: int) -> float:
@@ -29,6 +35,12 @@ def test_mcnemar_is_the_exact_binomial_test(wins: int, losses: int) -> None:
 @given(wins=st.integers(0, 400), losses=st.integers(0, 400))
 def test_mcnemar_agrees_with_scipy_for_any_counts(wins: int, losses: int) -> None:
     assert mcnemar(wins, losses) == pytest.approx(binomial_test(wins, losses), rel=1e-9)
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(0, 1), (3, 11), (6, 6), (40, 21), (512, 400)])
+def test_mcnemar_is_that_of_statsmodels(wins: int, losses: int) -> None:
+    table = [[100, wins], [losses, 50]]
+    assert mcnemar(wins, losses) == pytest.approx(contingency_tables.mcnemar(table, exact=True).pvalue, rel=1e-9)
 
 
 @pytest.mark.parametrize(("wins", "losses", "expected"), [(0, 0, 1.0), (5, 5, 1.0), (1, 0, 1.0), (5, 0, 1 / 16)])
@@ -77,12 +89,15 @@ def test_swapping_the_models_turns_the_gain_around(answers: tuple[np.ndarray, np
     assert there.gain == -back.gain
     assert there.stderr == back.stderr
     assert there.p_value == back.p_value
+    assert (there.wins, there.losses) == (back.losses, back.wins)
+    assert (there.low, there.high) == (-back.high, -back.low)
 
 
 def test_a_model_gains_nothing_over_itself() -> None:
     correct = np.array([True, False, True])
     paired = paired_gain(correct, correct)
     assert (paired.gain, paired.stderr, paired.p_value) == (0.0, 0.0, 1.0)
+    assert paired.low == -paired.high < 0  # three examples do not show that the next one is answered alike
 
 
 def test_a_gain_counted_by_hand() -> None:
@@ -90,7 +105,7 @@ def test_a_gain_counted_by_hand() -> None:
     edited = np.array([1, 1, 1, 1, 0, 1, 0, 0], dtype=bool)
     untouched = np.array([0, 0, 0, 0, 1, 1, 0, 0], dtype=bool)
     paired = paired_gain(edited, untouched)
-    assert paired.gain == 0.375
+    assert (paired.gain, paired.wins, paired.losses) == (0.375, 4, 1)
     assert paired.stderr == pytest.approx(math.sqrt((5 / 8 - 9 / 64) / 8))
     assert paired.p_value == pytest.approx(12 / 32)  # at most one loss, or at most one win, in five tosses
 
@@ -122,3 +137,90 @@ def test_pairing_is_what_narrows_the_error() -> None:
 def test_answers_to_different_numbers_of_examples_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match=r"\(3,\) and \(4,\) answers cannot be paired"):
         paired_gain(np.ones(3, dtype=bool), np.ones(4, dtype=bool))
+
+
+def test_no_answers_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="no answers: a gain needs at least one example"):
+        paired_gain(np.ones(0, dtype=bool), np.ones(0, dtype=bool))
+
+
+def score(difference: float, wins: int, losses: int, count: int) -> float:
+    """Tango's statistic from its definition: the share of losses maximises the likelihood given the difference."""
+
+    def unlikelihood(lost: float) -> float:
+        same = max(0.0, 1 - 2 * lost - difference)
+        return -(xlogy(wins, lost + difference) + xlogy(losses, lost) + xlogy(count - wins - losses, same))
+
+    bounds = max(0.0, -difference), (1 - difference) / 2
+    found = minimize_scalar(unlikelihood, bounds=bounds, method="bounded", options={"xatol": 1e-13})
+    lost = min([*bounds, found.x], key=unlikelihood)
+    return float((wins - losses - count * difference) / math.sqrt(count * (2 * lost + difference * (1 - difference))))
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "count"),
+    [(1, 0, 1), (0, 0, 10), (3, 0, 10), (10, 0, 10), (6, 4, 10), (7, 1, 21), (40, 20, 160), (30, 30, 2000)],
+)
+def test_the_interval_ends_where_a_score_test_rejects(wins: int, losses: int, count: int) -> None:
+    low, high = tango_interval(wins, losses, count)
+    ends = [(low, Z)] if low > -1 else []
+    ends += [(high, -Z)] if high < 1 else []
+    assert ends
+    for end, expected in ends:
+        assert score(end, wins, losses, count) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_interval_of_a_published_example() -> None:
+    """Bentur et al. 2009 as worked out by Fagerland, Lydersen & Laake, Statistics in Medicine 33, 2014."""
+    assert tango_interval(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 500, 100_000])
+def test_the_interval_of_equal_answers_is_wilsons_of_no_success(count: int) -> None:
+    highest = proportion_confint(0, count, method="wilson")[1]
+    assert tango_interval(0, 0, count) == pytest.approx((-highest, highest), abs=1e-9)
+
+
+@pytest.mark.parametrize(("wins", "count"), [(0, 1), (1, 1), (0, 7), (3, 7), (7, 7), (40, 100), (100_000, 100_000)])
+def test_the_interval_of_all_different_answers_is_wilsons(wins: int, count: int) -> None:
+    low, high = proportion_confint(wins, count, method="wilson")  # of the share of wins, (gain + 1) / 2
+    assert tango_interval(wins, count - wins, count) == pytest.approx((2 * low - 1, 2 * high - 1), abs=1e-9)
+
+
+counts = st.integers(1, 10**6).flatmap(
+    lambda n: st.integers(0, n).flatmap(lambda b: st.tuples(st.just(b), st.integers(0, n - b), st.just(n)))
+)
+
+
+@given(counts=counts)
+def test_the_interval_holds_the_gain_and_stays_within_bounds(counts: tuple[int, int, int]) -> None:
+    wins, losses, count = counts
+    low, high = tango_interval(wins, losses, count)
+    assert -1 <= low <= (wins - losses) / count <= high <= 1
+    assert low < high
+
+
+@pytest.mark.parametrize(
+    ("count", "discordance", "gain"),
+    [
+        (1, 0.5, 0.1),
+        (10, 0.1, 0.0),
+        (10, 0.5, 0.2),
+        (100, 0.02, 0.01),
+        (100, 0.05, 0.0),
+        (100, 0.1, 0.09),
+        (100, 0.5, 0.25),
+        (1000, 0.02, 0.018),
+        (1000, 0.1, 0.05),
+    ],
+)
+def test_nineteen_of_twenty_intervals_hold_the_true_gain(count: int, discordance: float, gain: float) -> None:
+    """More of them where hardly any answer differs: few different outcomes cannot be cut at exactly 5 %."""
+    shares = [(discordance + gain) / 2, (discordance - gain) / 2, 1 - discordance]
+    drawn = np.random.default_rng(0).multinomial(count, shares, size=20_000)
+    outcomes, times = np.unique(drawn[:, :2], axis=0, return_counts=True)
+    intervals = [tango_interval(int(wins), int(losses), count) for wins, losses in outcomes]
+    covered = times[[low <= gain <= high for low, high in intervals]].sum() / times.sum()
+    assert covered > 0.94
+    if count * discordance >= 10:
+        assert covered < 0.965
