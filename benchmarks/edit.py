@@ -16,9 +16,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.command import Figures, run, show
 from laser_sweep.engine.editing.editor import Editor
-from laser_sweep.engine.editing.factor import factorise, rank_of
+from laser_sweep.engine.editing.factor import factorise
 from laser_sweep.engine.models.layout import find_layout
-from laser_sweep.trial import Edit, Matrix
+from laser_sweep.trial import Edit, Matrix, rank_of
 
 RHO = 0.1
 

@@ -14,7 +14,8 @@ import torch
 from rich.table import Table
 
 from benchmarks.command import Figures, run, show
-from laser_sweep.engine.editing.factor import factorise, rank_of
+from laser_sweep.engine.editing.factor import factorise
+from laser_sweep.trial import rank_of
 
 RHOS = (0.01, 0.05, 0.1, 0.2, 0.4)
 TOLERANCE = 1e-4  # relative, of a truncation in float32

@@ -30,8 +30,8 @@ from laser_sweep.cli import CONF
 from laser_sweep.config import read_request
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.sweep.jobs import build_jobs
-from laser_sweep.sweep.plan import compare, search_trials, subtract_stored, work_units
-from laser_sweep.trial import Metrics, Trial, TrialResult
+from laser_sweep.sweep.plan import compare, first_trials, subtract_stored, work_units
+from laser_sweep.trial import Footprint, Metrics, Trial, TrialResult
 
 TAUS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_up", "fc_out")
 VOCABULARY = 500
@@ -129,7 +129,7 @@ def plan(overrides: Sequence[str], store: Path, watch: Stopwatch) -> list[Trial]
     with watch.step("find model and data set, tokenise, expand"):
         jobs = build_jobs([request.question])
     with watch.step("name the trials"):
-        trials = search_trials(compare(jobs))
+        trials = first_trials(compare(jobs))
     with watch.step("subtract the stored ones"):
         pending = subtract_stored(trials, ParquetStore(store), "auto").pending
     with watch.step("put them into work units"):
@@ -165,7 +165,8 @@ def fill(root: Path, trials: Sequence[Trial], count: int) -> None:
     store = ParquetStore(root)
     metrics = Metrics(num_examples=100, accuracy=0.5, accuracy_stderr=0.05, log_loss=1.0)
     for number, trial in enumerate(random.Random(1).sample([trial for trial in trials if trial.edits], count)):
-        store.write(TrialResult(trial=trial, status="done", metrics=metrics, ranks=(1,)), "planning", "{}")
+        result = TrialResult(trial=trial, status="done", metrics=metrics, footprints=(Footprint(rank=1),))
+        store.write(result, "planning", "{}")
         if number == count * 4 // 5:
             store.compact()
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from laser_sweep.engine.editing.factor import rank_of
 from laser_sweep.engine.tasks.example import Example
 
 POWER_ITERATIONS = 2
@@ -49,3 +52,37 @@ def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, example: 
     }
     others = [value for choice, value in choices.items() if choice != example.gold]
     return Answer(choices[example.gold] > max(others), choices[example.gold])
+
+
+class PublishedWay:
+    """Trials of one model, carried out the published way, with the seconds that they take.
+
+    The factorisation that is timed is the published one; what is evaluated is the exact truncation, so that another
+    side must find the same. No figure of time depends on what stands in the matrix.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model = model
+        self._tokenizer = tokenizer
+        self._decomposed: tuple[str, tuple[torch.Tensor, ...]] | None = None
+
+    def edited(self, parameter: str, rho: float) -> tuple[PreTrainedModel, float]:
+        """A copy of the model with one matrix replaced, and the seconds that it took."""
+        started = time.perf_counter()
+        edited = edited_copy(self.model, parameter, rho)
+        seconds = time.perf_counter() - started
+        if self._decomposed is None or self._decomposed[0] != parameter:
+            weight = self.model.get_parameter(parameter).double()
+            self._decomposed = parameter, torch.linalg.svd(weight, full_matrices=False)
+        left, values, right = self._decomposed[1]
+        rank = rank_of(rho, len(values), len(values))
+        with torch.no_grad():
+            edited.get_parameter(parameter).copy_(left[:, :rank] @ torch.diag(values[:rank]) @ right[:rank])
+        edited.requires_grad_(False)
+        return edited, seconds
+
+    def answers(self, model: PreTrainedModel, examples: Sequence[Example]) -> tuple[list[Answer], float]:
+        """What a model, the untouched one or a copy, answers to each example, and the seconds that all of them took."""
+        started = time.perf_counter()
+        answers = [answer(model, self._tokenizer, example) for example in examples]
+        return answers, time.perf_counter() - started

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GPTJConfig, GPTJForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from laser_sweep.engine.tasks.example import Example, Task
 from laser_sweep.engine.tasks.fever import CHOICES, prompt
@@ -30,6 +30,27 @@ def write_llama(directory: Path, *, layers: int, hidden: int, vocabulary: int, s
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         LlamaForCausalLM(config).save_pretrained(directory)
+    write_tokenizer(directory, vocabulary)
+    return directory
+
+
+def write_gptj(directory: Path, *, layers: int, hidden: int, vocabulary: int, seed: int = 0) -> Path:
+    """A GPT-J of the proportions of the 6B one with a tokenizer that knows every word of `fever_like`."""
+    heads = hidden // 64 or 1
+    config = GPTJConfig(
+        vocab_size=vocabulary,
+        n_embd=hidden,
+        n_layer=layers,
+        n_head=heads,
+        rotary_dim=hidden // heads // 4,
+        n_positions=512,
+        initializer_range=0.1,  # so that answers differ from prompt to prompt and change with an edit
+        bos_token_id=1,
+        eos_token_id=1,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        GPTJForCausalLM(config).save_pretrained(directory)
     write_tokenizer(directory, vocabulary)
     return directory
 

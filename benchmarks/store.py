@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks.command import Figures, run, show
 from laser_sweep.store.reader import read_trials
 from laser_sweep.store.store import ParquetStore
-from laser_sweep.trial import Edit, Evaluation, Matrix, Metrics, ModelId, Predictions, Trial, TrialResult
+from laser_sweep.trial import Edit, Evaluation, Footprint, Matrix, Metrics, ModelId, Predictions, Trial, TrialResult
 
 MODEL = ModelId(name="llama2", repo="meta-llama/Llama-2-7b-hf", revision="0" * 40, dtype="float32")
 EVALUATION = Evaluation(dataset="fever", revision="0" * 16, split="val")
@@ -136,7 +136,7 @@ def results(size: Size) -> Iterator[TrialResult]:
                 relation=nothing,
                 frequency=nothing,
             ),
-            ranks=(40,),
+            footprints=(Footprint(rank=40, parameters=200_000),),
         )
 
 

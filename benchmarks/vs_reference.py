@@ -18,15 +18,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.published import answer, edited_copy
+from benchmarks.published import PublishedWay
 from benchmarks.shapes import fever_like, write_llama
-from laser_sweep.engine.editing.factor import rank_of
-from laser_sweep.engine.models.checkpoint import find_checkpoint
+from laser_sweep.engine.models.checkpoint import Checkpoint, find_checkpoint
 from laser_sweep.engine.models.load import load_model, load_tokenizer
 from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.engine.tasks.example import Task
 from laser_sweep.engine.worker import Worker, Workload
-from laser_sweep.trial import Edit, Evaluation, Matrix, Split, Trial, TrialResult
+from laser_sweep.trial import Edit, Evaluation, Matrix, Split, Trial, TrialResult, rank_of
 
 RHOS = (0.01, 0.05, 0.1, 0.2, 0.4)
 NAMES = {"fc_in": "gate_proj", "fc_out": "down_proj"}
@@ -161,44 +160,22 @@ def agree(theirs: Theirs, ours: dict[Edit | None, TrialResult]) -> None:
         assert abs(result.measured().log_loss - theirs.val[edit][1]) < 1e-4, edit
 
 
-def published(checkpoint: object, task: Task, edits: list[Edit]) -> Theirs:
-    """Runs every trial the published way on val, and the first ones on test.
-
-    The factorisation that is timed is the published one; what is evaluated is the exact truncation, so that both sides
-    must find the same. No figure of time depends on what stands in the matrix.
-    """
-    model = load_model(checkpoint, torch.device("cpu"))  # type: ignore[arg-type]
-    tokenizer = load_tokenizer(checkpoint)  # type: ignore[arg-type]
+def published(checkpoint: Checkpoint, task: Task, edits: list[Edit]) -> Theirs:
+    """Runs every trial the published way on val, and the first ones on test."""
+    way = PublishedWay(load_model(checkpoint, torch.device("cpu")), load_tokenizer(checkpoint))
     theirs = Theirs({}, {}, {}, {}, 0.0)
     test_seconds = []
-    decomposed: dict[str, tuple[torch.Tensor, ...]] = {}
     for number, edit in enumerate([None, *edits]):
-        started = time.perf_counter()
-        edited = model
+        edited, theirs.seconds_edit[edit] = way.model, 0.0
         if edit is not None:
             name = f"model.layers.{edit.matrix.layer}.mlp.{NAMES[edit.matrix.tau]}.weight"
-            edited = edited_copy(model, name, edit.rho)
-            theirs.seconds_edit[edit] = time.perf_counter() - started
-            if name not in decomposed:
-                decomposed = {name: torch.linalg.svd(model.get_parameter(name).double(), full_matrices=False)}
-            left, values, right = decomposed[name]
-            rank = rank_of(edit.rho, len(values), len(values))
-            with torch.no_grad():
-                edited.get_parameter(name).copy_(left[:, :rank] @ torch.diag(values[:rank]) @ right[:rank])
-            edited.requires_grad_(False)
-        else:
-            theirs.seconds_edit[edit] = 0.0
-        started = time.perf_counter()
-        answers = [answer(edited, tokenizer, example) for example in task.split("val")]
-        theirs.seconds_val[edit] = time.perf_counter() - started
+            edited, theirs.seconds_edit[edit] = way.edited(name, edit.rho)
+        answers, theirs.seconds_val[edit] = way.answers(edited, task.split("val"))
         theirs.correct[edit] = [one.correct for one in answers]
         accuracy = float(np.mean(theirs.correct[edit]))
         theirs.val[edit] = accuracy, float(-np.mean([one.gold_log_prob for one in answers]))
         if number < SAMPLED:
-            started = time.perf_counter()
-            for example in task.split("test"):
-                answer(edited, tokenizer, example)
-            test_seconds.append(time.perf_counter() - started)
+            test_seconds.append(way.answers(edited, task.split("test"))[1])
     per_example = float(np.median(test_seconds)) / len(task.split("test"))
     return Theirs(theirs.val, theirs.correct, theirs.seconds_edit, theirs.seconds_val, per_example)
 

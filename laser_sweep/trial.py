@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -20,12 +22,34 @@ GROUPS = {
 }
 """Names that stand for several matrices edited together in one trial."""
 
-METRIC_VERSION = 2
+METRIC_VERSION = 3
 """Part of every trial key: raise it when a change to scoring changes a number."""
 
 Split: TypeAlias = Literal["val", "test"]
 Family: TypeAlias = Literal["causal", "masked"]
 Option: TypeAlias = bool | int | float | str
+
+
+def rank_of(rho: float, rows: int, columns: int) -> int:
+    """The rank that a fraction `rho` of the full rank keeps: int(min(m, n) * rho), truncating.
+
+    This is the published code's rule. It agrees with that code's float expression int(min(m, n) * (10 - rate) * 0.1) at
+    every published rate and size; elsewhere the two may differ by one (rate 9.9 at 1,000: 9 there, 10 here).
+    """
+    return int(min(rows, columns) * rho)
+
+
+def rho_of(rank: int, rows: int, columns: int) -> float:
+    """The fraction of the full rank that keeps `rank`, so that rank_of(rho_of(k, m, n), m, n) is k."""
+    full = min(rows, columns)
+    rho = rank / full
+    return rho if int(full * rho) == rank else math.nextafter(rho, 1.0)
+
+
+def content_key(identity: Mapping[str, object]) -> str:
+    """16 hexadecimal characters of blake2b over canonical JSON."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -63,8 +87,8 @@ class ModelId:
 class Evaluation:
     """Which examples: `revision` is a hash of every prompt, answer and choice of the data set in order.
 
-    `seed` draws the `limit` examples of the split; both are None when the whole split is used. With `exact` nothing is
-    computed in less than the model's own precision.
+    `seed` shuffles the split, whose first `limit` examples are asked, so that a larger limit adds to a smaller one;
+    both are None when the whole split is used. With `exact` nothing is computed in less than the model's own precision.
     """
 
     dataset: str
@@ -117,8 +141,7 @@ class Trial:
             "evaluation": [evaluation.revision, evaluation.split, evaluation.limit, evaluation.seed, METRIC_VERSION],
             **({} if evaluation.exact else {"exact": False}),
         }
-        text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return content_key(identity)
 
     def describe(self) -> str:
         """How a person names this trial: `fc_in[27] rho=0.01`."""
@@ -127,7 +150,8 @@ class Trial:
         if self.tau is None or self.rho is None:
             return ", ".join(f"{edit.matrix} rho={edit.rho:g}" for edit in self.edits)
         layer = "all" if self.layer is None else self.layer
-        return f"{self.tau}[{layer}] rho={self.rho:g}"
+        blocks = dict(self.edits[0].options).get("clusters", 1)
+        return f"{self.tau}[{layer}] rho={self.rho:g}{f' clusters={blocks}' if blocks != 1 else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +207,15 @@ class Predictions:
     frequency: tuple[float | None, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ExampleScores:
+    """How a trial did on each example: right or not (examples,), and -log p(gold) / length of the answer, in nats."""
+
+    example_ids: tuple[str, ...]
+    correct: npt.NDArray[np.bool_]
+    losses: npt.NDArray[np.float64]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seconds:
     """Where the time of a trial went; `load` is nonzero for the first trial after a worker loaded a model."""
@@ -194,10 +227,35 @@ class Seconds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """What an edited matrix (m, n) is made of; None where a method does not say.
+
+    `rank` counts the singular directions that are kept, over all blocks of rows. `parameters` counts the numbers that
+    storing it takes: j (m_b + n) for a block of m_b rows that keeps j directions, m more where `row_clusters` has to be
+    stored, and never more than m n, since factors that are larger are multiplied out. `row_clusters` (m,) is the block
+    of each row, None where blocks are consecutive.
+    """
+
+    rank: int | None = None
+    parameters: int | None = None
+    row_clusters: npt.NDArray[np.uint16] | None = field(default=None, hash=False)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Footprint):
+            return NotImplemented
+        if (self.rank, self.parameters) != (other.rank, other.parameters):
+            return False
+        if self.row_clusters is None or other.row_clusters is None:
+            return self.row_clusters is other.row_clusters
+        return np.array_equal(self.row_clusters, other.row_clusters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialResult:
     """What became of a trial. `done` has metrics; `failed` has the reason in `error`. Times are UTC seconds since 1970.
 
-    `gain` is accuracy minus the untouched model's on the same examples, `gain_p_value` its exact McNemar test.
+    `footprints` has one for each edit, in their order, and is empty where none was made. `gain` is accuracy minus the
+    untouched model's on the same examples, `gain_p_value` its exact McNemar test.
     """
 
     trial: Trial
@@ -205,7 +263,7 @@ class TrialResult:
     error: str | None = None
     metrics: Metrics | None = None
     predictions: Predictions | None = None
-    ranks: tuple[int | None, ...] = ()
+    footprints: tuple[Footprint, ...] = ()
     gain: float | None = None
     gain_p_value: float | None = None
     attempt: int = 1
@@ -218,6 +276,12 @@ class TrialResult:
     @property
     def ok(self) -> bool:
         return self.status == "done"
+
+    @property
+    def parameters(self) -> int | None:
+        """How many numbers all edited matrices take; None where one of them has none, and where none was edited."""
+        counts = [footprint.parameters for footprint in self.footprints if footprint.parameters is not None]
+        return sum(counts) if counts and len(counts) == len(self.footprints) else None
 
     def measured(self) -> Metrics:
         """The metrics of a finished trial; a failed one has none and raises."""

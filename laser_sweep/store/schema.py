@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _EDIT = pa.struct(
     [
@@ -12,7 +12,10 @@ _EDIT = pa.struct(
         ("layer", pa.int32()),
         ("rho", pa.float64()),
         ("method", pa.string()),
-        ("rank", pa.int32()),
+        ("rank", pa.int32()),  # singular directions kept, over all blocks of rows; null where there are none to count
+        ("options", pa.string()),  # JSON
+        ("parameters", pa.int64()),  # numbers that the edited matrix takes
+        ("row_clusters", pa.list_(pa.uint16())),  # block of each row; null where blocks are consecutive
     ]
 )
 
@@ -25,6 +28,7 @@ TRIALS = pa.schema(
         ("dtype", pa.string()),
         ("dataset", pa.string()),
         ("split", pa.string()),
+        ("limit", pa.int64()),  # examples that were asked for; null for the whole split
         ("num_examples", pa.int64()),
         ("num_skipped", pa.int64()),  # rows of the split that could not be asked
         ("intervention", pa.string()),
@@ -32,6 +36,7 @@ TRIALS = pa.schema(
         ("layer", pa.int32()),  # null for the untouched model and for all layers together
         ("rho", pa.float64()),
         ("edits", pa.list_(_EDIT)),
+        ("parameters", pa.int64()),  # of all edited matrices; null where one has none, and for the untouched model
         ("status", pa.string()),  # done or failed
         ("error", pa.string()),
         ("accuracy", pa.float64()),  # fractions in 0..1, also in the columns below
@@ -77,6 +82,38 @@ PREDICTIONS = pa.schema(
         ("subject", pa.string()),
         ("relation", pa.string()),
         ("frequency", pa.float64()),
+    ],
+    metadata={"laser_sweep_schema": str(SCHEMA_VERSION)},
+)
+
+SPECTRA = pa.schema(
+    [
+        ("probe_key", pa.string()),
+        ("model", pa.string()),
+        ("model_revision", pa.string()),
+        ("dtype", pa.string()),
+        ("dataset", pa.string()),  # null where no examples were asked, as all below up to seed, and slopes
+        ("split", pa.string()),
+        ("limit", pa.int64()),  # null for the whole split
+        ("seed", pa.int64()),
+        ("tau", pa.string()),
+        ("layer", pa.int32()),
+        ("rows", pa.int64()),
+        ("columns", pa.int64()),
+        ("singular_values", pa.list_(pa.float64())),  # strongest first, as in all lists below
+        ("num_examples", pa.int64()),
+        ("gradient", pa.list_(pa.float64())),  # dL/dσ of the mean log-loss, nats
+        ("gradient_stderr", pa.list_(pa.float64())),  # nan for one example, as all standard errors
+        ("predicted_gain", pa.list_(pa.float64())),  # nats off the loss without this direction and all weaker ones
+        ("predicted_gain_stderr", pa.list_(pa.float64())),
+        ("last20", pa.float64()),  # positive gradients along the 20 weakest directions, added up
+        ("last20_stderr", pa.float64()),
+        ("attempt", pa.int32()),
+        ("worker", pa.string()),
+        ("device", pa.string()),
+        ("started_at", pa.timestamp("ms", tz="UTC")),
+        ("finished_at", pa.timestamp("ms", tz="UTC")),
+        ("schema_version", pa.int32()),
     ],
     metadata={"laser_sweep_schema": str(SCHEMA_VERSION)},
 )

@@ -1,4 +1,4 @@
-"""The Parquet store: one file for each trial, written whole or not at all, under the trial's key."""
+"""The Parquet store: one file for each trial or probe, written whole or not at all, under its key."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laser_sweep.errors import RequestError
+from laser_sweep.probe import Probe, ProbeResult
 from laser_sweep.store.rows import from_row, to_prediction_columns, to_row
 from laser_sweep.store.schema import PREDICTIONS, SCHEMA_VERSION, TRIALS
-from laser_sweep.trial import Trial, TrialResult
+from laser_sweep.store.spectra import from_table, to_table
+from laser_sweep.trial import ExampleScores, Trial, TrialResult
 
 COMPACTED = "compacted-"
 _READ_ATTEMPTS = 100
+_SCORES = ("example_id", "correct", "gold_log_prob", "gold_length")
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
 class ParquetStore:
     """Results under `root`: `trials/<key>.parquet` (one row) and `predictions/<key>.parquet` (a row for each example).
+
+    Those of probes are `spectra/<key>.parquet` (a row for each matrix).
 
     A file is written under a hidden temporary name, fsynced and renamed, so that a reader never sees half a file and a
     crash leaves nothing or all of it. Predictions are written first: a row in `trials` has its predictions.
@@ -39,11 +42,12 @@ class ParquetStore:
         self.root = Path(root)
         self.trials = self.root / "trials"
         self.predictions = self.root / "predictions"
+        self.spectra = self.root / "spectra"
 
     def check_writable(self) -> None:
         """Raises RequestError where results could not be written. Leaves nothing behind."""
         try:
-            for directory in (self.trials, self.predictions):
+            for directory in (self.trials, self.predictions, self.spectra):
                 existing = next(path for path in (directory, *directory.parents) if path.exists())
                 if not existing.is_dir():
                     raise RequestError(f"store.path={self.root} cannot be a directory: {existing} is a file")
@@ -64,6 +68,16 @@ class ParquetStore:
         # One row: to set up a compressor for each of its columns would take longer than all the rest.
         _write_atomically(table, self.trials / f"{result.trial.key}.parquet", use_dictionary=False, compression="none")
 
+    def write_probe(self, result: ProbeResult) -> None:
+        """Stores the result of a probe as durably. Raises ValueError for one that failed, which is not kept."""
+        _write_atomically(to_table(result), self.spectra / f"{result.probe.key}.parquet")
+
+    def find_probe(self, probe: Probe) -> ProbeResult | None:
+        """The stored result of a probe, None where there is none, or none that this version understands."""
+        file = self.spectra / f"{probe.key}.parquet"
+        table = self._table(file) if file.exists() else None
+        return None if table is None else from_table(table, probe)
+
     def find(self, trials: Iterable[Trial]) -> dict[str, TrialResult]:
         """The stored results of these trials by key; trials that are not stored are left out."""
         wanted = {trial.key: trial for trial in trials}
@@ -81,15 +95,16 @@ class ParquetStore:
 
         return self.reading("trials", read)
 
-    def correct(self, key: str) -> npt.NDArray[np.bool_] | None:
-        """Which examples a stored trial got right (examples,), None where its predictions are not stored."""
+    def scores(self, key: str) -> ExampleScores | None:
+        """How a stored trial did on each example, None where its predictions are not stored."""
 
-        def read(files: Sequence[Path]) -> npt.NDArray[np.bool_] | None:
+        def read(files: Sequence[Path]) -> ExampleScores | None:
             for file in files:
                 if file.stem == key or file.name.startswith(COMPACTED):
-                    table = self._table(file, columns=["correct"], filters=[("trial_key", "==", key)])
+                    table = self._table(file, columns=list(_SCORES), filters=[("trial_key", "==", key)])
                     if table is not None and table.num_rows:
-                        return np.asarray(table["correct"].to_numpy(zero_copy_only=False), dtype=np.bool_)
+                        correct, log_prob, length = (table[name].to_numpy() for name in _SCORES[1:])
+                        return ExampleScores(tuple(table["example_id"].to_pylist()), correct, -log_prob / length)
             return None
 
         return self.reading("predictions", read)

@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 from laser_sweep.store.store import ParquetStore
-from laser_sweep.trial import Edit, Evaluation, Matrix, Metrics, ModelId, Predictions, Seconds, Trial, TrialResult
+from laser_sweep.trial import (
+    Edit,
+    Evaluation,
+    Footprint,
+    Matrix,
+    Metrics,
+    ModelId,
+    Predictions,
+    Seconds,
+    Trial,
+    TrialResult,
+)
 
 
 @pytest.fixture
@@ -66,7 +77,7 @@ def make_result(make_trial: Callable[..., Trial]) -> Callable[..., TrialResult]:
                 num_examples=examples, accuracy=float(correct.mean()), accuracy_stderr=0.125, log_loss=0.75
             ),
             "predictions": predictions,
-            "ranks": tuple(17 for _ in trial.edits),
+            "footprints": tuple(Footprint(rank=17, parameters=4321) for _ in trial.edits),
             "worker": "host-1",
             "device": "cpu",
             "seconds": Seconds(factor=0.5, edit=0.25, eval=2.0),

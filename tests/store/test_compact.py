@@ -56,7 +56,9 @@ def assert_holds(store: ParquetStore, expected: list[TrialResult]) -> None:
     assert dict(zip(frame["trial_key"], frame["attempt"], strict=True)) == attempts
     for result in expected[::5]:  # keys that begin with 0, 5, a and f
         assert result.predictions is not None
-        np.testing.assert_array_equal(store.correct(result.trial.key), result.predictions.correct)
+        scores = store.scores(result.trial.key)
+        assert scores is not None
+        np.testing.assert_array_equal(scores.correct, result.predictions.correct)
         predictions = read_predictions(store.root, result.trial.key)
         assert predictions["example_id"].tolist() == list(result.predictions.example_id)
         assert predictions["correct"].tolist() == result.predictions.correct.tolist()
@@ -86,7 +88,7 @@ def test_the_merged_file_keeps_the_mark_of_the_schema(store: ParquetStore, resul
     write(store, results)
     store.compact()
     [file] = store.trials.glob("*.parquet")
-    assert pq.read_schema(file).metadata[b"laser_sweep_schema"] == b"2"
+    assert pq.read_schema(file).metadata[b"laser_sweep_schema"] == b"3"
 
 
 def test_each_trial_is_read_once_while_merged_and_small_files_coexist(
@@ -262,7 +264,7 @@ def test_a_slow_compaction_does_not_bring_old_versions_back(
     assert_holds(store, reruns)
 
 
-@pytest.mark.parametrize("read", ["find", "correct", "read_trials", "read_predictions"])
+@pytest.mark.parametrize("read", ["find", "scores", "read_trials", "read_predictions"])
 def test_a_reader_that_lists_the_files_just_before_they_are_merged_misses_nothing(
     store: ParquetStore, results: list[TrialResult], monkeypatch: pytest.MonkeyPatch, read: str
 ) -> None:
@@ -281,11 +283,11 @@ def test_a_reader_that_lists_the_files_just_before_they_are_merged_misses_nothin
         patched.setattr(Path, "glob", compact_after_listing)
         count = {
             "find": lambda: len(store.find([result.trial for result in results])),
-            "correct": lambda: len(store.correct(key) if store.correct(key) is not None else []),
+            "scores": lambda: len(getattr(store.scores(key), "correct", [])),
             "read_trials": lambda: len(read_trials(store.root)),
             "read_predictions": lambda: len(read_predictions(store.root, key)),
         }[read]()
-    assert count == {"find": 16, "correct": 20, "read_trials": 16, "read_predictions": 20}[read]
+    assert count == {"find": 16, "scores": 20, "read_trials": 16, "read_predictions": 20}[read]
 
 
 def test_files_that_are_merged_away_under_duckdb_are_read_in_their_merged_form(

@@ -19,6 +19,7 @@ from laser_sweep.trial import (
     TAUS,
     Edit,
     Evaluation,
+    Footprint,
     Matrix,
     Metrics,
     ModelId,
@@ -30,12 +31,21 @@ from laser_sweep.trial import (
 
 fractions = st.floats(0, 1)
 finite = st.floats(allow_nan=False, allow_infinity=False)
-ranks = st.none() | st.integers(1, 2**31 - 1)
+footprints = st.builds(
+    Footprint,
+    rank=st.none() | st.integers(0, 2**31 - 1),
+    parameters=st.none() | st.integers(0, 2**40),
+    row_clusters=st.none()
+    | st.lists(st.integers(0, 2**16 - 1), min_size=1).map(lambda blocks: np.array(blocks, dtype=np.uint16)),
+)
 edits = st.builds(
     Edit,
     matrix=st.builds(Matrix, st.sampled_from(TAUS), st.integers(0, 200)),
     rho=fractions,
     method=st.sampled_from(["laser", "randomized", "prune", "zero"]),
+    options=st.dictionaries(st.text(), st.booleans() | st.integers() | fractions | st.text(), max_size=3).map(
+        lambda options: tuple(sorted(options.items()))
+    ),
 )
 trials = st.builds(
     Trial,
@@ -83,7 +93,7 @@ def results(draw: st.DrawFn) -> TrialResult:
         status="done" if done else "failed",
         error=None if done else draw(st.text()),
         metrics=draw(metrics) if done else None,
-        ranks=tuple(draw(ranks) for _ in trial.edits),
+        footprints=tuple(draw(footprints) for _ in trial.edits),
         gain=draw(st.none() | st.floats(-1, 1)),
         gain_p_value=draw(st.none() | fractions),
         attempt=draw(st.integers(1, 100)),
@@ -103,7 +113,7 @@ def test_a_result_comes_back_as_it_was_stored(result: TrialResult, sweep: str, c
         store.write(result, sweep, config)
         back = store.find([result.trial])[result.trial.key]
     assert back.trial == result.trial
-    for name in ("status", "error", "metrics", "ranks", "gain", "gain_p_value", "attempt", "worker", "device"):
+    for name in ("status", "error", "metrics", "footprints", "gain", "gain_p_value", "attempt", "worker", "device"):
         assert getattr(back, name) == getattr(result, name), name
     assert back.seconds == result.seconds
     assert back.started_at == pytest.approx(result.started_at, abs=0.001)
@@ -149,7 +159,7 @@ def test_answers_come_back_as_they_were_stored(rows: list[tuple[bool, float, int
     with tempfile.TemporaryDirectory() as root:
         store = ParquetStore(root)
         store.write(result, "sweep", "{}")
-        back = store.correct(trial.key)
+        back = store.scores(trial.key)
         table = pq.read_table(store.predictions).to_pydict()
     assert table["gold_length"] == [rank % 7 + 1 for rank in gold_ranks]
     assert table["text_rank"] == [None if rank % 11 == 0 else rank % 11 - 1 for rank in gold_ranks]
@@ -157,8 +167,8 @@ def test_answers_come_back_as_they_were_stored(rows: list[tuple[bool, float, int
     assert table["subject"] == list(groups)
     assert table["relation"] == list(texts)
     assert back is not None
-    assert back.dtype == np.bool_
-    assert back.tolist() == list(correct)
+    assert back.correct.dtype == np.bool_
+    assert back.correct.tolist() == list(correct)
 
 
 @pytest.fixture

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laser_sweep.store.store import ParquetStore
-from laser_sweep.trial import TrialResult
+from laser_sweep.trial import Footprint, Trial, TrialResult
 
 TRIAL_COLUMNS = [
-    "trial_key", "sweep", "model", "model_revision", "dtype", "dataset", "split", "num_examples", "num_skipped",
-    "intervention", "tau", "layer", "rho", "edits", "status", "error", "accuracy", "accuracy_stderr", "log_loss",
+    "trial_key", "sweep", "model", "model_revision", "dtype", "dataset", "split", "limit", "num_examples",
+    "num_skipped", "intervention", "tau", "layer", "rho", "edits", "parameters", "status", "error", "accuracy",
+    "accuracy_stderr", "log_loss",
     "majority_accuracy", "balanced_accuracy", "top1_accuracy", "top5_accuracy", "top10_accuracy", "f1",
     "group_accuracy", "prediction_counts", "gain", "gain_p_value", "attempt", "worker", "device", "seconds_factor",
     "seconds_edit", "seconds_eval", "started_at", "finished_at", "config_json", "schema_version",
@@ -40,14 +43,16 @@ def test_a_file_of_predictions_has_the_agreed_columns_in_the_agreed_order(
     assert pq.read_schema(store.predictions / f"{result.trial.key}.parquet").names == PREDICTION_COLUMNS
 
 
-def test_an_edit_is_a_struct_of_matrix_method_and_rank(
+def test_an_edit_is_a_struct_of_matrix_method_and_footprint(
     store: ParquetStore, make_result: Callable[..., TrialResult]
 ) -> None:
     result = make_result()
     store.write(result, "sweep", "{}")
     edits = pq.read_schema(store.trials / f"{result.trial.key}.parquet").field("edits").type
     assert pa.types.is_list(edits)
-    assert [field.name for field in edits.value_type] == ["tau", "layer", "rho", "method", "rank"]
+    assert [field.name for field in edits.value_type] == [
+        "tau", "layer", "rho", "method", "rank", "options", "parameters", "row_clusters",
+    ]  # fmt: skip
 
 
 def test_every_file_says_which_version_of_the_schema_it_has(
@@ -57,8 +62,8 @@ def test_every_file_says_which_version_of_the_schema_it_has(
     store.write(result, "sweep", "{}")
     for directory in (store.trials, store.predictions):
         metadata = pq.read_schema(directory / f"{result.trial.key}.parquet").metadata
-        assert metadata[b"laser_sweep_schema"] == b"2"
-    assert pd.read_parquet(store.trials)["schema_version"].tolist() == [2]
+        assert metadata[b"laser_sweep_schema"] == b"3"
+    assert pd.read_parquet(store.trials)["schema_version"].tolist() == [3]
 
 
 def test_nulls_do_not_change_the_types_of_columns(
@@ -80,6 +85,8 @@ def test_pandas_reads_the_directory_of_done_failed_and_untouched_trials(
     make_failed: Callable[..., TrialResult],
 ) -> None:
     done, untouched, failed = make_result(0.1, gain=0.5, gain_p_value=0.1), make_result(None), make_failed(0.2)
+    limited = replace(done.trial, evaluation=replace(done.trial.evaluation, limit=50, seed=0))
+    done = replace(done, trial=limited)
     for result in (done, untouched, failed):
         store.write(result, "colours-sweep", '{"rho": [0.1]}')
     frame = pd.read_parquet(store.root / "trials").set_index("trial_key")
@@ -89,15 +96,45 @@ def test_pandas_reads_the_directory_of_done_failed_and_untouched_trials(
         "colours-sweep", "tiny", "float32", "colours", "val",
     )  # fmt: skip
     assert (row["intervention"], row["tau"], row["layer"], row["rho"]) == ("laser", "fc_in", 3, 0.1)
-    assert list(row["edits"]) == [{"tau": "fc_in", "layer": 3, "rho": 0.1, "method": "laser", "rank": 17}]
+    assert list(row["edits"]) == [
+        {"tau": "fc_in", "layer": 3, "rho": 0.1, "method": "laser", "rank": 17}
+        | {"options": "{}", "parameters": 4321, "row_clusters": None}
+    ]
+    assert (row["parameters"], row["limit"]) == (4321, 50)
     assert (row["status"], row["gain"], row["gain_p_value"], row["config_json"]) == ("done", 0.5, 0.1, '{"rho": [0.1]}')
     assert (row["seconds_factor"], row["seconds_edit"], row["seconds_eval"]) == (0.5, 0.25, 2.0)
     assert row["started_at"] == pd.Timestamp("2023-11-14 22:13:20", tz="UTC")
     assert row["finished_at"] == pd.Timestamp("2023-11-14 22:13:22.750", tz="UTC")
-    assert frame.loc[untouched.trial.key][["tau", "layer", "rho", "gain"]].isna().all()
+    assert frame.loc[untouched.trial.key][["tau", "layer", "rho", "gain", "limit", "parameters"]].isna().all()
     assert len(frame.loc[untouched.trial.key]["edits"]) == 0
     assert frame.loc[failed.trial.key][["status", "error"]].tolist() == ["failed", "it broke"]
-    assert frame.loc[failed.trial.key][["accuracy", "log_loss", "num_examples"]].isna().all()
+    assert frame.loc[failed.trial.key][["accuracy", "log_loss", "num_examples", "parameters"]].isna().all()
+
+
+def test_an_edit_keeps_its_options_and_the_blocks_of_its_rows(
+    store: ParquetStore, make_trial: Callable[..., Trial], make_result: Callable[..., TrialResult]
+) -> None:
+    trial = make_trial(0.1)
+    options = (("clusters", 3), ("partition", "subspaces"), ("seed", 7))
+    edits = (replace(trial.edits[0], method="clustered", options=options), *make_trial(0.2, layer=1).edits)
+    row_clusters = np.array([2, 0, 1, 2], dtype=np.uint16)
+    made = (Footprint(rank=5, parameters=40, row_clusters=row_clusters), Footprint(rank=1, parameters=2))
+    store.write(make_result(trial=replace(trial, edits=edits), footprints=made), "sweep", "{}")
+    [row] = pq.read_table(store.trials).to_pylist()
+    clustered, plain = row["edits"]
+    assert clustered["options"] == '{"clusters":3,"partition":"subspaces","seed":7}'
+    assert (clustered["row_clusters"], plain["options"], plain["row_clusters"]) == ([2, 0, 1, 2], "{}", None)
+    assert (clustered["parameters"], plain["parameters"], row["parameters"]) == (40, 2, 42)
+
+
+def test_the_parameters_of_a_trial_are_unknown_where_those_of_one_edit_are(
+    store: ParquetStore, make_trial: Callable[..., Trial], make_result: Callable[..., TrialResult]
+) -> None:
+    trial = replace(make_trial(0.1), edits=make_trial(0.1).edits + make_trial(0.2, layer=1).edits)
+    store.write(make_result(trial=trial, footprints=(Footprint(rank=5, parameters=40), Footprint())), "sweep", "{}")
+    [row] = pq.read_table(store.trials).to_pylist()
+    assert row["parameters"] is None
+    assert [edit["parameters"] for edit in row["edits"]] == [40, None]
 
 
 def test_predictions_hold_what_the_model_said_to_each_example(

@@ -47,7 +47,8 @@ def result(number, accuracy):
         group=(None,) * n, subject=(None,) * n, relation=(None,) * n, frequency=(None,) * n,
     )
     metrics = Metrics(num_examples=n, accuracy=accuracy, accuracy_stderr=0.1, log_loss=1.0)
-    return TrialResult(trial=trial, status="done", metrics=metrics, predictions=predictions, ranks=(4,))
+    made = Footprint(rank=4, parameters=40)
+    return TrialResult(trial=trial, status="done", metrics=metrics, predictions=predictions, footprints=(made,))
 
 store = ParquetStore(sys.argv[1])
 """
@@ -84,7 +85,7 @@ def test_only_the_asked_trials_are_found(store: ParquetStore, make_trial: MakeTr
 def test_an_empty_place_holds_no_result(tmp_path: Path, make_trial: MakeTrial) -> None:
     store = ParquetStore(tmp_path / "never")
     assert store.find([make_trial()]) == {}
-    assert store.correct(make_trial().key) is None
+    assert store.scores(make_trial().key) is None
     assert not (tmp_path / "never").exists()
 
 
@@ -105,7 +106,15 @@ def test_answers_are_found_by_key(store: ParquetStore, make_result: MakeResult) 
         store.write(result, "sweep", "{}")
     for result in results:
         assert result.predictions is not None
-        np.testing.assert_array_equal(store.correct(result.trial.key), result.predictions.correct)
+        scores = store.scores(result.trial.key)
+        assert scores is not None
+        assert scores.example_ids == result.predictions.example_id
+        np.testing.assert_array_equal(scores.correct, result.predictions.correct)
+        by_hand = [
+            -log_prob / length
+            for log_prob, length in zip(result.predictions.gold_log_prob, result.predictions.gold_length, strict=True)
+        ]
+        assert scores.losses.tolist() == by_hand
 
 
 # Atomicity
@@ -177,9 +186,9 @@ def test_a_crash_leaves_no_visible_file_and_earlier_ones_intact(tmp_path: Path, 
     assert pd.read_parquet(store.trials)["accuracy"].tolist() == [0.5]
     assert read_trials(tmp_path)["accuracy"].tolist() == [0.5]
     assert len(pd.read_parquet(store.predictions)) == 50
-    answers = store.correct(key)
-    assert answers is not None
-    assert answers.sum() == 25
+    scores = store.scores(key)
+    assert scores is not None
+    assert scores.correct.sum() == 25
 
 
 def test_no_reader_takes_a_temporary_file_for_a_result(
@@ -307,7 +316,7 @@ def test_damaged_predictions_count_as_none_and_never_stop_a_sweep(
     store.write(result, "sweep", "{}")
     DAMAGES[damage](store.predictions / f"{result.trial.key}.parquet")
     with caplog.at_level(logging.WARNING):
-        assert store.correct(result.trial.key) is None
+        assert store.scores(result.trial.key) is None
     assert len(caplog.records) == 1
 
 
@@ -371,7 +380,7 @@ def test_hidden_files_are_none_of_ours(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("mark", [b"3", b"999", b"not a number", b"-1"])
+@pytest.mark.parametrize("mark", [b"4", b"999", b"not a number", b"-1"])
 def test_a_file_of_another_schema_version_is_left_out_with_a_warning(
     store: ParquetStore, make_result: MakeResult, caplog: pytest.LogCaptureFixture, mark: bytes
 ) -> None:

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import torch
 
 from laser_sweep.engine.editing.cache import FactorCache
+from laser_sweep.engine.editing.clusters import consecutive_blocks
 from laser_sweep.engine.editing.factor import Factors, factorise
-from laser_sweep.engine.editing.methods import METHODS, kept_rank
+from laser_sweep.engine.editing.methods import METHODS
 from laser_sweep.engine.models.layout import Layout
-from laser_sweep.trial import Edit, Matrix
+from laser_sweep.engine.models.weight import Weight
+from laser_sweep.trial import Edit, Footprint, Matrix
 
 _CHUNK_CPU = 1 << 15  # words of a checksum at a time: what a core's cache holds
 _CHUNK_DEVICE = 1 << 24  # and a device's memory, at 128 MB an intermediate
@@ -30,9 +32,9 @@ class RestoreError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What an edit cost, in seconds, and the rank that each edited matrix kept (None where the method has none)."""
+    """What edits cost, in seconds, and what each edited matrix is made of."""
 
-    ranks: tuple[int | None, ...]
+    footprints: tuple[Footprint, ...]
     seconds_factor: float
     seconds_edit: float
 
@@ -54,15 +56,16 @@ class Editor:
     """Edits the weights of one model.
 
     Keeps the factors of the `cached_matrices` last used matrices, so that all ρ of a matrix cost one decomposition, and
-    a checksum of every matrix it ever touched, taken before the first edit. With a `cache` a decomposition serves every
-    process and sweep that meets the same matrix.
+    a checksum of every matrix it ever touched, taken before the first edit. A matrix in another number of blocks counts
+    as another matrix. With a `cache` a decomposition serves every process and sweep that meets the same matrix, or the
+    same block of one.
     """
 
     def __init__(self, layout: Layout, *, cached_matrices: int = 8, cache: FactorCache | None = None) -> None:
         self._layout = layout
         self._cached_matrices = cached_matrices
         self._cache = cache
-        self._factors: OrderedDict[Matrix, Factors] = OrderedDict()
+        self._factors: OrderedDict[tuple[Matrix, int], tuple[Factors, ...]] = OrderedDict()
         self._checksums: dict[Matrix, int] = {}
 
     @contextmanager
@@ -78,8 +81,8 @@ class Editor:
         timer = _Timer()
         try:
             with timer.running("edit"):
-                ranks = tuple(self._apply(edit, originals, timer) for edit in edits)
-            yield Applied(ranks, timer.seconds["factor"], timer.seconds["edit"] - timer.seconds["factor"])
+                footprints = tuple(self._apply(edit, originals, timer) for edit in edits)
+            yield Applied(footprints, timer.seconds["factor"], timer.seconds["edit"] - timer.seconds["factor"])
         finally:
             for matrix, original in reversed(originals):
                 self._layout.weights[matrix].write(original)
@@ -90,43 +93,59 @@ class Editor:
     def check(self, edits: Sequence[Edit]) -> None:
         """Raises ValueError for an edit of a matrix that the model does not have."""
         for edit in edits:
-            if edit.matrix not in self._layout.weights:
-                raise ValueError(f"the model has no {edit.matrix}")
+            self._weight(edit.matrix)
 
-    def _apply(self, edit: Edit, originals: list[tuple[Matrix, torch.Tensor]], timer: _Timer) -> int | None:
-        """Edits one matrix and returns its rank; `originals` gets what it was."""
+    def factors(self, matrix: Matrix) -> Factors:
+        """The factors of a matrix, which must not be edited at the moment.
+
+        Raises ValueError where the model does not have it or where it cannot be decomposed.
+        """
+        weight = self._weight(matrix).read()
+        if matrix not in self._checksums:
+            self._checksums[matrix] = checksum(weight)
+        (whole,) = self._cached_factors(matrix, weight, 1)
+        return whole
+
+    def _weight(self, matrix: Matrix) -> Weight:
+        if matrix not in self._layout.weights:
+            raise ValueError(f"the model has no {matrix}")
+        return self._layout.weights[matrix]
+
+    def _apply(self, edit: Edit, originals: list[tuple[Matrix, torch.Tensor]], timer: _Timer) -> Footprint:
+        """Edits one matrix and says what it is made of; `originals` gets what it was."""
         matrix = edit.matrix
         weight = self._layout.weights[matrix]
         original = weight.read().clone()
         self._checksums.setdefault(matrix, checksum(original))
 
-        def factors() -> Factors:
+        def factors(clusters: int) -> tuple[Factors, ...]:
             with timer.running("factor"):
-                return self._cached_factors(matrix, original)
+                return self._cached_factors(matrix, original, clusters)
 
-        replacement = METHODS[edit.method](original, edit, factors).to(original.dtype)
-        if not torch.isfinite(replacement).all():
+        replacement = METHODS[edit.method](original, edit, factors)
+        replaced = replacement.weight.to(original.dtype)
+        if not torch.isfinite(replaced).all():
             raise ValueError(f"{edit.method} of {matrix} gives entries that are not finite in {original.dtype}")
         originals.append((matrix, original))
-        weight.write(replacement)
-        return kept_rank(edit, *weight.shape)
+        weight.write(replaced)
+        return replacement.footprint
 
-    def _cached_factors(self, matrix: Matrix, weight: torch.Tensor) -> Factors:
-        if matrix in self._factors:
-            self._factors.move_to_end(matrix)
-            return self._factors[matrix]
-        if self._cache is None:
-            factors = factorise(weight)
-        else:
-            shape = weight.shape[0], weight.shape[1]
-            key = (
-                f"gram-{self._checksums[matrix]:016x}-{shape[0]}x{shape[1]}-{str(weight.dtype).removeprefix('torch.')}"
-            )
-            factors = self._cache.get(key, shape, lambda: factorise(weight))
-        self._factors[matrix] = factors
+    def _cached_factors(self, matrix: Matrix, weight: torch.Tensor, clusters: int) -> tuple[Factors, ...]:
+        """The factors of each block of consecutive rows; `weight` is the matrix as it is when not edited."""
+        key = matrix, clusters
+        if key not in self._factors:
+            self._factors[key] = tuple(self._decomposed(block) for block in consecutive_blocks(weight, clusters))
+        self._factors.move_to_end(key)
         while len(self._factors) > self._cached_matrices:
             self._factors.popitem(last=False)
-        return factors
+        return self._factors[key]
+
+    def _decomposed(self, block: torch.Tensor) -> Factors:
+        if self._cache is None:
+            return factorise(block)
+        rows, columns = block.shape
+        key = f"gram-{checksum(block):016x}-{rows}x{columns}-{str(block.dtype).removeprefix('torch.')}"
+        return self._cache.get(key, (rows, columns), lambda: factorise(block))
 
 
 def checksum(weight: torch.Tensor) -> int:

@@ -7,15 +7,6 @@ from dataclasses import dataclass
 import torch
 
 
-def rank_of(rho: float, rows: int, columns: int) -> int:
-    """The rank that a fraction `rho` of the full rank keeps: int(min(m, n) * rho), truncating.
-
-    This is the published code's rule. It agrees with that code's float expression int(min(m, n) * (10 - rate) * 0.1) at
-    every published rate and size; elsewhere the two may differ by one (rate 9.9 at 1,000: 9 there, 10 here).
-    """
-    return int(min(rows, columns) * rho)
-
-
 def in_full(weight: torch.Tensor) -> torch.Tensor:
     """The weight in the precision in which edits are computed: float64 stays, everything else becomes float32."""
     return weight if weight.dtype == torch.float64 else weight.float()
@@ -56,4 +47,6 @@ def factorise(weight: torch.Tensor) -> Factors:
     if not torch.isfinite(gram).all():
         raise ValueError("the weight has entries that are not finite")
     eigenvalues, vectors = torch.linalg.eigh(gram)
-    return Factors(vectors.flip(-1).to(in_full(weight).dtype), eigenvalues.flip(-1).clamp(min=0).sqrt())
+    # Contiguous, as what comes back from the disk: products round by how a matrix lies in memory.
+    basis = vectors.flip(-1).to(in_full(weight).dtype).contiguous()
+    return Factors(basis, eigenvalues.flip(-1).clamp(min=0).sqrt())

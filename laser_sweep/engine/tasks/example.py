@@ -124,6 +124,8 @@ class Task:
     def split(self, split: Split, limit: int | None = None, seed: int | None = None) -> tuple[Example, ...]:
         """The examples of a split, or `limit` of them drawn with `seed`, in the order of the data set.
 
+        What a limit draws is part of what a larger one draws with the same seed.
+
         Raises ValueError for a limit without a seed, which would draw others each time.
         """
         rows = self.examples[: self.num_val] if split == "val" else self.examples[self.num_val :]
@@ -131,7 +133,14 @@ class Task:
             return rows
         if seed is None or limit < 1:
             raise ValueError(f"limit={limit} seed={seed}: a limit is 1 or more and needs a seed")
-        return tuple(rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), limit)))
+        return tuple(rows[place] for place in sorted(self.drawn(split, seed)[:limit]))
+
+    def drawn(self, split: Split, seed: int) -> list[int]:
+        """The places of a split's examples in the order in which limits draw them."""
+        count = self.num_val if split == "val" else len(self.examples) - self.num_val
+        shuffled = list(range(count))
+        random.Random(seed).shuffle(shuffled)
+        return shuffled
 
     def skipped(self, split: Split) -> tuple[BadRow, ...]:
         """The rows of a split that made no example."""

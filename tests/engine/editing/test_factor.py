@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laser_sweep.engine.editing.factor import factorise, rank_of
+from laser_sweep.engine.editing.factor import factorise
+from laser_sweep.trial import rank_of
 
 RATES = (1.0, 2.0, 4.0, 6.0, 8.0, 9.0, 9.5, 9.9, 9.95)
 RHOS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.01, 0.005)

@@ -8,21 +8,21 @@ import pytest
 import torch
 
 from laser_sweep.engine.editing.factor import Factors, factorise
-from laser_sweep.engine.editing.methods import METHODS, kept_rank, laser, prune, randomized, zero
-from laser_sweep.trial import Edit, Matrix, Option
+from laser_sweep.engine.editing.methods import METHODS, Method, clustered, laser, prune, randomized, zero
+from laser_sweep.trial import Edit, Footprint, Matrix, Option
 
 RATES = (1.0, 2.0, 4.0, 5.0, 6.0, 8.0, 9.0, 9.5, 9.9, 9.95)
 
 
 def edit(rho: float, method: str, **options: Option) -> Edit:
-    return Edit(matrix=Matrix("fc_in", 0), rho=rho, method=method, options=tuple(options.items()))
+    return Edit(matrix=Matrix("fc_in", 0), rho=rho, method=method, options=tuple(sorted(options.items())))
 
 
 def gaussian(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
 
 
-def no_factors() -> Factors:
+def no_factors(clusters: int) -> tuple[Factors, ...]:
     raise AssertionError("this method decomposes nothing")
 
 
@@ -44,7 +44,7 @@ def test_laser_is_the_truncated_svd_at_the_rank_that_rho_keeps(
     shape: tuple[int, int], rho: float, rank: int, svd_truncation: Callable[[torch.Tensor, int], torch.Tensor]
 ) -> None:
     weight = gaussian(*shape)
-    replaced = laser(weight, edit(rho, "laser"), lambda: factorise(weight))
+    replaced = laser(weight, edit(rho, "laser"), lambda clusters: [factorise(weight)] * clusters).weight
     torch.testing.assert_close(replaced.double(), svd_truncation(weight, rank), rtol=0, atol=1e-5)
 
 
@@ -52,7 +52,7 @@ def test_laser_is_the_truncated_svd_at_the_rank_that_rho_keeps(
 def test_zero_is_the_zero_matrix_whatever_rho(dtype: torch.dtype) -> None:
     weight = gaussian(5, 7).to(dtype)
     for rho in (0.0, 0.5, 1.0):
-        replaced = zero(weight, edit(rho, "zero"), no_factors)
+        replaced = zero(weight, edit(rho, "zero"), no_factors).weight
         assert replaced.shape == weight.shape
         assert replaced.eq(0).all()
 
@@ -60,33 +60,33 @@ def test_zero_is_the_zero_matrix_whatever_rho(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("rate", RATES)
 def test_prune_zeroes_the_entries_that_the_published_loop_zeroes(rate: float) -> None:
     weight = gaussian(64, 48, seed=3)
-    replaced = prune(weight, edit(round(1 - rate / 10, 4), "prune"), no_factors)
+    replaced = prune(weight, edit(round(1 - rate / 10, 4), "prune"), no_factors).weight
     np.testing.assert_array_equal(replaced.numpy(), published_prune(weight.numpy(), rate))
 
 
 def test_prune_at_a_published_rate_of_5_zeroes_8193_of_16384_entries() -> None:
-    replaced = prune(gaussian(128, 128), edit(0.5, "prune"), no_factors)
+    replaced = prune(gaussian(128, 128), edit(0.5, "prune"), no_factors).weight
     assert int(replaced.eq(0).sum()) == 8193
 
 
 def test_prune_zeroes_every_entry_that_is_as_small_as_the_threshold() -> None:
     weight = torch.tensor([[1.0, -1.0, 1.0, 2.0], [-3.0, 1.0, 4.0, 5.0]])
-    replaced = prune(weight, edit(0.75, "prune"), no_factors)  # the threshold is the third smallest, 1
+    replaced = prune(weight, edit(0.75, "prune"), no_factors).weight  # the threshold is the third smallest, 1
     assert replaced.tolist() == [[0.0, 0.0, 0.0, 2.0], [-3.0, 0.0, 4.0, 5.0]]
 
 
 def test_prune_at_rho_0_leaves_nothing() -> None:
-    assert prune(gaussian(6, 6), edit(0.0, "prune"), no_factors).eq(0).all()
+    assert prune(gaussian(6, 6), edit(0.0, "prune"), no_factors).weight.eq(0).all()
 
 
 def test_prune_at_rho_1_changes_nothing() -> None:
     weight = gaussian(6, 6)
-    assert torch.equal(prune(weight, edit(1.0, "prune"), no_factors), weight)
+    assert torch.equal(prune(weight, edit(1.0, "prune"), no_factors).weight, weight)
 
 
 def test_prune_orders_half_precision_entries_by_their_value() -> None:
     weight = gaussian(32, 32).to(torch.bfloat16)
-    replaced = prune(weight, edit(0.4, "prune"), no_factors)
+    replaced = prune(weight, edit(0.4, "prune"), no_factors).weight
     np.testing.assert_array_equal(replaced.float().numpy(), published_prune(weight.float().numpy(), 6.0))
 
 
@@ -94,7 +94,7 @@ def test_prune_orders_half_precision_entries_by_their_value() -> None:
 @pytest.mark.parametrize("iterations", [2, 20])  # for causal models, for RoBERTa
 def test_randomized_is_the_published_call_under_its_seed(iterations: int, shape: tuple[int, int]) -> None:
     weight = gaussian(*shape)
-    replaced = randomized(weight, edit(0.25, "randomized", power_iterations=iterations, seed=11), no_factors)
+    replaced = randomized(weight, edit(0.25, "randomized", power_iterations=iterations, seed=11), no_factors).weight
     with torch.random.fork_rng():
         torch.manual_seed(11)
         left, values, right = torch.svd_lowrank(weight.float(), q=6, niter=iterations)
@@ -104,7 +104,7 @@ def test_randomized_is_the_published_call_under_its_seed(iterations: int, shape:
 def test_randomized_differs_from_seed_to_seed_and_between_numbers_of_power_iterations() -> None:
     weight = gaussian(24, 40)
     first, other_seed, more_iterations = (
-        randomized(weight, edit(0.25, "randomized", power_iterations=niter, seed=seed), no_factors)
+        randomized(weight, edit(0.25, "randomized", power_iterations=niter, seed=seed), no_factors).weight
         for niter, seed in ((2, 0), (2, 1), (20, 0))
     )
     assert (first - other_seed).abs().max() > 1e-3
@@ -117,29 +117,47 @@ def test_randomized_neither_reads_nor_moves_the_global_random_state() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         before = torch.get_rng_state()
-        first = randomized(weight, asked, no_factors)
+        first = randomized(weight, asked, no_factors).weight
         assert torch.equal(torch.get_rng_state(), before)
         torch.manual_seed(2)
-        assert torch.equal(randomized(weight, asked, no_factors), first)
+        assert torch.equal(randomized(weight, asked, no_factors).weight, first)
 
 
 def test_randomized_at_rank_0_is_the_zero_matrix() -> None:
     weight = gaussian(8, 12)
-    replaced = randomized(weight, edit(0.1, "randomized", power_iterations=2, seed=0), no_factors)
+    replaced = randomized(weight, edit(0.1, "randomized", power_iterations=2, seed=0), no_factors).weight
     assert torch.equal(replaced, torch.zeros(8, 12))
 
 
 def test_randomized_computes_a_half_precision_weight_in_float32() -> None:
     weight = gaussian(24, 40).to(torch.bfloat16)
     asked = edit(0.25, "randomized", power_iterations=2, seed=5)
-    assert torch.equal(randomized(weight, asked, no_factors), randomized(weight.float(), asked, no_factors))
+    in_half, in_full = (randomized(given, asked, no_factors).weight for given in (weight, weight.float()))
+    assert torch.equal(in_half, in_full)
 
 
-@pytest.mark.parametrize(("method", "rank"), [("laser", 6), ("randomized", 6), ("zero", 0), ("prune", None)])
-def test_the_kept_rank_is_known_where_the_method_chooses_one(method: str, rank: int | None) -> None:
-    assert kept_rank(edit(0.25, method), 40, 24) == rank
+@pytest.mark.parametrize(
+    ("method", "rho", "rank", "parameters"),
+    [
+        ("laser", 0.25, 6, 6 * (40 + 24)),
+        ("laser", 0.0, 0, 0),
+        ("laser", 0.6, 14, 14 * (40 + 24)),
+        ("laser", 0.7, 16, 40 * 24),  # its factors are larger than the matrix
+        ("randomized", 0.25, 6, 6 * (40 + 24)),
+        ("zero", 0.25, 0, 0),
+        ("prune", 0.25, None, None),
+        ("prune", 1.0, None, None),
+    ],
+)
+def test_a_method_says_how_many_directions_it_keeps_and_how_many_numbers_these_take(
+    method: str, rho: float, rank: int | None, parameters: int | None
+) -> None:
+    weight = gaussian(40, 24)
+    options: dict[str, Option] = {"power_iterations": 2, "seed": 0} if method == "randomized" else {}
+    made = METHODS[method](weight, edit(rho, method, **options), lambda clusters: [factorise(weight)] * clusters)
+    assert made.footprint == Footprint(rank=rank, parameters=parameters)
 
 
-@pytest.mark.parametrize("method", [laser, randomized, prune, zero])
-def test_a_method_is_found_under_its_own_name(method: Callable[..., torch.Tensor]) -> None:
+@pytest.mark.parametrize("method", [laser, clustered, randomized, prune, zero])
+def test_a_method_is_found_under_its_own_name(method: Method) -> None:
     assert METHODS[method.__name__] is method
