@@ -1,13 +1,14 @@
-"""One model on one device: runs trials, one after the other, and yields their results."""
+"""One model on one device: runs trials and probes, one after the other."""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -17,18 +18,24 @@ from laser_sweep.engine.editing.editor import Editor, RestoreError
 from laser_sweep.engine.editing.spec import CacheSpec
 from laser_sweep.engine.evaluation.answers import Answers, Questions
 from laser_sweep.engine.evaluation.batches import Collator
+from laser_sweep.engine.evaluation.directions import Directions
 from laser_sweep.engine.evaluation.forward import Forward
+from laser_sweep.engine.evaluation.gradients import slopes
 from laser_sweep.engine.evaluation.metrics import summarise
 from laser_sweep.engine.evaluation.replay import checked_forward
 from laser_sweep.engine.evaluation.texts import TokenTexts
 from laser_sweep.engine.models.checkpoint import Checkpoint
-from laser_sweep.engine.models.layout import find_layout
+from laser_sweep.engine.models.layout import Layout, find_layout
 from laser_sweep.engine.models.load import load_model, load_tokenizer
 from laser_sweep.engine.models.positions import max_positions
-from laser_sweep.engine.tasks.example import Task
-from laser_sweep.engine.tasks.tokenise import encode
+from laser_sweep.engine.spectra import spectra
+from laser_sweep.engine.tasks.example import BadRow, Task
+from laser_sweep.engine.tasks.tokenise import Encoded, encode
 from laser_sweep.errors import RequestError
-from laser_sweep.trial import GROUPS, Evaluation, ModelId, Predictions, Seconds, Trial, TrialResult
+from laser_sweep.probe import Probe, ProbeResult, Slopes
+from laser_sweep.trial import GROUPS, Evaluation, Matrix, ModelId, Predictions, Seconds, Trial, TrialResult
+
+_Result = TypeVar("_Result", TrialResult, ProbeResult)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +57,7 @@ class Workload:
 class _Loaded:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    layout: Layout
     editor: Editor
     forward: Forward
     collator: Collator
@@ -64,7 +72,7 @@ class _Asked:
 
 
 class Worker:
-    """Runs any trial of its workloads. A model is loaded when a trial first asks for it, and kept until another is.
+    """Runs trials and probes of its workloads. A model is loaded when one first asks for it and kept until another is.
 
     >>> worker = Worker([Workload(checkpoint=find_checkpoint(model), task=load_task(dataset))])
     >>> for result in worker.run(trials): ...
@@ -87,26 +95,48 @@ class Worker:
         Raises RequestError where the model or the data set itself cannot be used.
         """
         for trial in trials:
-            started_at = time.time()
-            try:
-                result = self._measure(trial)
-            except RequestError:
-                raise
-            except RestoreError as error:
-                self._loaded = self._loaded_id = None  # the weights are spoilt: the next trial loads them again
-                result = TrialResult(trial=trial, status="failed", error=str(error))
-            except Exception as error:
-                result = TrialResult(trial=trial, status="failed", error=f"{type(error).__name__}: {error}")
-            seconds = replace(result.seconds, load=self._seconds_load)
-            self._seconds_load = 0.0
-            yield replace(
-                result,
-                seconds=seconds,
-                worker=self.name,
-                device=self._device_name(),
-                started_at=started_at,
-                finished_at=time.time(),
-            )
+            yield self._run(trial)
+
+    def probe(self, probe: Probe) -> ProbeResult:
+        """Looks at matrices of a model. What cannot be computed is `failed` with its reason.
+
+        Raises RequestError where the model or the data set itself cannot be used.
+        """
+        return self._recorded(
+            lambda: self._look(probe), lambda reason: ProbeResult(probe=probe, status="failed", error=reason)
+        )
+
+    def carry_out(self, work: Trial | Probe) -> TrialResult | ProbeResult:
+        """The result of a trial, as `run` has it, or of a probe."""
+        return self.probe(work) if isinstance(work, Probe) else self._run(work)
+
+    def _run(self, trial: Trial) -> TrialResult:
+        result = self._recorded(
+            lambda: self._measure(trial), lambda reason: TrialResult(trial=trial, status="failed", error=reason)
+        )
+        seconds = replace(result.seconds, load=self._seconds_load)
+        self._seconds_load = 0.0
+        return replace(result, seconds=seconds)
+
+    def _recorded(self, compute: Callable[[], _Result], failed: Callable[[str], _Result]) -> _Result:
+        """What is computed, or else what has failed for which reason; with who did it, where and when."""
+        started_at = time.time()
+        try:
+            result = compute()
+        except RequestError:
+            raise
+        except RestoreError as error:
+            self._loaded = self._loaded_id = None  # the weights are spoilt: the next trial loads them again
+            result = failed(str(error))
+        except Exception as error:
+            result = failed(f"{type(error).__name__}: {error}")
+        return replace(
+            result,
+            worker=self.name,
+            device=self._device_name(),
+            started_at=started_at,
+            finished_at=time.time(),
+        )
 
     def _measure(self, trial: Trial) -> TrialResult:
         workload = self._workloads[trial.model, trial.evaluation.revision]
@@ -132,9 +162,32 @@ class Worker:
             status="done",
             metrics=summarise(answers, workload.task.group_sizes, asked.num_skipped),
             predictions=_predictions(answers),
-            ranks=applied.ranks,
+            footprints=applied.footprints,
             seconds=Seconds(factor=applied.seconds_factor, edit=applied.seconds_edit, eval=seconds_eval),
         )
+
+    def _look(self, probe: Probe) -> ProbeResult:
+        workload = self._workload(probe)
+        loaded = self._load(workload.checkpoint)
+        for asked in loaded.asked.values():
+            asked.questions.release()
+        encoded = None if probe.evaluation is None else self._encoded(loaded, workload, probe.evaluation)[0]
+
+        def slopes_along(directions: Mapping[Matrix, Directions]) -> Mapping[Matrix, Slopes]:
+            if encoded is None:
+                return {}
+            with _precision(exact=True):  # a small singular value would magnify what is lost in TF32
+                return slopes(loaded.forward, loaded.collator, encoded, directions, batch_tokens=workload.batch_tokens)
+
+        max_bytes = int(workload.activation_budget_gb * 2**30)
+        found = spectra(probe.matrices, loaded.layout, loaded.editor, slopes_along, max_bytes=max_bytes)
+        return ProbeResult(probe=probe, status="done", spectra=found)
+
+    def _workload(self, probe: Probe) -> Workload:
+        """That of its examples; without any, one of its model."""
+        if probe.evaluation is not None:
+            return self._workloads[probe.model, probe.evaluation.revision]
+        return next(load for load in self._workloads.values() if load.checkpoint.identity == probe.model)
 
     def _load(self, checkpoint: Checkpoint) -> _Loaded:
         if self._loaded is None or self._loaded_id != checkpoint.identity:
@@ -147,7 +200,7 @@ class Worker:
             collator = Collator(model.device, _pad_token_id(checkpoint, tokenizer))
             forward = checked_forward(model, layout, collator)
             editor = Editor(layout, cache=self._cache)
-            self._loaded = _Loaded(model, tokenizer, editor, forward, collator, texts, {})
+            self._loaded = _Loaded(model, tokenizer, layout, editor, forward, collator, texts, {})
             self._loaded_id = checkpoint.identity
             self._seconds_load = time.perf_counter() - started
         return self._loaded
@@ -156,8 +209,7 @@ class Worker:
         """The examples of an evaluation, tokenised and batched once for each model."""
         if evaluation not in loaded.asked:
             task = workload.task
-            examples = task.split(evaluation.split, evaluation.limit, evaluation.seed)
-            encoded, bad_rows = encode(task, examples, loaded.tokenizer, max_positions(loaded.model))
+            encoded, bad_rows = self._encoded(loaded, workload, evaluation)
             questions = Questions(
                 task,
                 encoded,
@@ -172,6 +224,12 @@ class Worker:
             num_skipped = len({bad.row for bad in (*task.skipped(evaluation.split), *bad_rows)})
             loaded.asked[evaluation] = _Asked(questions, num_skipped)
         return loaded.asked[evaluation]
+
+    def _encoded(
+        self, loaded: _Loaded, workload: Workload, evaluation: Evaluation
+    ) -> tuple[list[Encoded], list[BadRow]]:
+        examples = workload.task.split(evaluation.split, evaluation.limit, evaluation.seed)
+        return encode(workload.task, examples, loaded.tokenizer, max_positions(loaded.model))
 
     def _device_name(self) -> str:
         return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else str(self._device)

@@ -158,7 +158,7 @@ def test_the_untouched_and_the_edited_model_answer_as_when_asked_one_by_one(
     assert again.predictions is not None
     assert np.abs(untouched.predictions.gold_log_prob - edited.predictions.gold_log_prob).max() > 0.1
     np.testing.assert_array_equal(untouched.predictions.gold_log_prob, again.predictions.gold_log_prob)
-    assert [r.ranks for r in (untouched, edited, test, again)] == [(), (3,), (3,), ()]
+    assert [[made.rank for made in r.footprints] for r in (untouched, edited, test, again)] == [[], [3], [3], []]
 
 
 def test_several_edits_of_one_trial_act_together(
@@ -177,7 +177,36 @@ def test_several_edits_of_one_trial_act_together(
     weight = model.transformer.h[2].mlp.fc_out.weight
     weight.copy_(svd_truncation(weight, 8))
     assert_answers_like(result, model, tokenizer, task.examples[:10], ask_one_by_one)
-    assert result.ranks == (8, 0)
+    assert [made.rank for made in result.footprints] == [8, 0]
+
+
+@pytest.mark.parametrize("partition", ["consecutive", "subspaces"])
+def test_an_edit_in_blocks_of_rows_says_what_it_is_made_of(
+    partition: str,
+    checkpoints: dict[str, Checkpoint],
+    build_model: BuildModel,
+    make_task: MakeTask,
+    tokenizer: PreTrainedTokenizerFast,
+    ask_one_by_one: AskOneByOne,
+    svd_truncation: Truncation,
+) -> None:
+    checkpoint, task = checkpoints["gptj"], make_task(50, choices=CHOICES)
+    options = (("allocation", "fraction"), ("clusters", 4), ("partition", partition), ("seed", 0))
+    edit = Edit(matrix=Matrix("fc_in", 1), rho=0.25, method="clustered", options=options)
+    (result,) = work(checkpoint, task, trial(checkpoint, task, edit))
+    assert result.status == "done", result.error
+    [made] = result.footprints
+    assert (made.row_clusters is None) == (partition == "consecutive")
+    blocks = np.repeat(np.arange(4), 32) if made.row_clusters is None else made.row_clusters
+    model = build_model("gptj")
+    weight = model.transformer.h[1].mlp.fc_in.weight
+    ranks = []
+    for block in range(4):
+        rows = np.flatnonzero(blocks == block).tolist()
+        ranks.append(int(0.25 * min(len(rows), 32)))
+        weight[rows] = svd_truncation(weight[rows], ranks[-1]).float()
+    assert made.rank == sum(ranks)
+    assert_answers_like(result, model, tokenizer, task.examples[:10], ask_one_by_one)
 
 
 def test_results_do_not_depend_on_the_size_of_the_batches(

@@ -103,7 +103,7 @@ def test_what_is_read_alone_is_what_a_plain_call_of_the_model_gives_there(
 ) -> None:
     batch = batch_of(model)
     options: dict[str, Any] = {} if batch.attention_mask is None else {"attention_mask": batch.attention_mask}
-    plain = model(input_ids=batch.input_ids, **options).logits[tuple(batch.places)]
+    plain = model(input_ids=batch.input_ids, use_cache=False, **options).logits[tuple(batch.places)]
     forward = checked_forward(model, layout, collator_of(model))
     assert forward.narrows
     torch.testing.assert_close(forward.logits(batch), plain, rtol=0, atol=1e-4)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
+from statsmodels.stats.proportion import proportion_confint
 
 from laser_sweep.engine.evaluation.answers import Answers
 from laser_sweep.engine.evaluation.metrics import summarise
@@ -78,6 +80,14 @@ def test_without_classes_there_is_neither_majority_nor_balance(rows: Rows) -> No
     metrics = summarise(answers(rows), {})
     assert metrics.majority_accuracy is None
     assert metrics.balanced_accuracy is None
+
+
+@pytest.mark.parametrize(("right", "count"), [(1, 5), (37, 100), (629, 1000)])
+def test_the_standard_error_of_an_accuracy_is_that_of_statsmodels(right: int, count: int) -> None:
+    metrics = summarise(answers([("a", place < right, -1.0) for place in range(count)]), {})
+    low, high = proportion_confint(right, count, method="normal")
+    half_width = max(high - right / count, right / count - low)  # statsmodels cuts the interval off at 0 and 1
+    assert metrics.accuracy_stderr == pytest.approx(half_width / norm.ppf(0.975), abs=1e-12)
 
 
 @pytest.mark.parametrize("correct", [True, False])
