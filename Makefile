@@ -22,7 +22,7 @@ check: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-slow: .venv/.installed-dev .venv/.installed-bench ## the tests that take minutes: retraining the embedded model
+test-slow: .venv/.installed-dev .venv/.installed-bench .venv/.installed-optuna-sweeper ## the tests that take minutes: retraining the embedded model
 	$(TEST_ENV) $(BIN)/pytest -m slow
 
 bench: .venv/.installed-bench ## run the benchmarks that fit a CPU, a quarter of an hour, and write docs/benchmarks.md
@@ -49,6 +49,12 @@ clean: ## remove the environment and caches; results in outputs/ stay
 
 .venv/.installed-dev: .venv/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Hydra's own Optuna sweeper wants optuna < 3, so it stands apart from the environment, which has a current one.
+.venv/.installed-optuna-sweeper: .venv/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --upgrade --target .venv/optuna-sweeper \
+		hydra-optuna-sweeper==1.3.0 optuna==2.10.1 cmaes==0.13.1
 	@touch $@
 
 # Hydra's own Ray launcher, apart from the environment, where Hydra would load it in every command.

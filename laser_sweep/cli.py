@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from laser_sweep.engine.editing.spec import CacheSpec
     from laser_sweep.sweep.executors.spec import ClusterSpec
     from laser_sweep.sweep.jobs import Job
+    from laser_sweep.sweep.outcome import Outcome
     from laser_sweep.sweep.protocols import Executor, Tracker
-    from laser_sweep.sweep.run import Outcome
     from laser_sweep.sweep.tracking.tracker import TrackingSpec
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -144,12 +144,13 @@ def _run(configs: Sequence[DictConfig], *, on_ray: bool) -> tuple[Outcome | None
     from laser_sweep.sweep.plan import plan_sweep
     from laser_sweep.sweep.progress import make_progress
     from laser_sweep.sweep.run import Sweep
-    from laser_sweep.sweep.summary import print_bad_rows, print_outcome, print_plan
+    from laser_sweep.sweep.summary import print_bad_rows, print_limits, print_outcome, print_plan
     from laser_sweep.sweep.tracking.tracker import GuardedTracker
 
     jobs = build_jobs(request.question for request in requests)
     console = Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
     print_bad_rows(console, jobs)
+    print_limits(console, jobs)
     if settings.dry_run:
         print_plan(console, jobs, plan_sweep(jobs, store, settings.resume), settings.store.path)
         return None, jobs
@@ -177,7 +178,7 @@ def _make_executor(jobs: Sequence[Job], cluster: ClusterSpec, cache: CacheSpec, 
             activation_budget_gb=job.question.evaluation.activation_budget_gb,
             host_budget_gb=job.question.evaluation.host_budget_gb,
         )
-        for job in jobs
+        for job in [*jobs, *(job.guard for job in jobs if job.guard is not None)]
     ]
     if on_ray:
         from laser_sweep.sweep.executors.ray import RayExecutor

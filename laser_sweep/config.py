@@ -13,21 +13,25 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
+from laser_sweep.analysis.selection import Objective
 from laser_sweep.engine.editing.spec import CacheSpec
 from laser_sweep.engine.models.spec import ModelSpec, read_roles
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.errors import RequestError, listing, suggestion
 from laser_sweep.sweep.executors.spec import ClusterSpec
-from laser_sweep.sweep.jobs import EvaluationSpec, Question
-from laser_sweep.sweep.search.grid import Axes, Intervention, LayerName, check_options, check_taus
+from laser_sweep.sweep.jobs import EvaluationSpec, GuardSpec, Question
+from laser_sweep.sweep.search.registry import check_search
+from laser_sweep.sweep.search.space import Axes, Intervention, LayerName, Space, check_options, check_taus
+from laser_sweep.sweep.search.spec import SPECS, HalvingSpec, RacingSpec, SearchSpec
 from laser_sweep.sweep.tracking.tracker import TrackingSpec
 
+T = TypeVar("T")
 _LAYER_NAMES: tuple[Literal["last", "each", "all"], ...] = ("last", "each", "all")
 
 
@@ -46,6 +50,8 @@ class Settings:
     dataset: DatasetSpec
     intervention: Intervention
     evaluation: EvaluationSpec
+    search: SearchSpec
+    objective: Objective
     cluster: ClusterSpec
     cache: CacheSpec
     tracking: TrackingSpec
@@ -54,6 +60,7 @@ class Settings:
     sweep: str | None
     resume: Literal["auto", "never", "errored"]
     dry_run: bool
+    guard: GuardSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +83,9 @@ def read_request(config: DictConfig) -> Request:
     if not isinstance(values, dict):
         raise RequestError("the configuration is not a mapping")
     plain: dict[str, Any] = {str(key): value for key, value in values.items()}
-    for group in ("model", "dataset"):
-        _name_after_path(plain.get(group))
+    guard = plain.get("guard")
+    for group in (plain.get("model"), plain.get("dataset"), guard.get("dataset") if isinstance(guard, dict) else None):
+        _name_after_path(group)
     config_json = json.dumps(_without_secrets(plain), sort_keys=True)
     axes = Axes(
         tau=tuple(str(value) for value in _as_list("tau", plain.pop("tau", None))),
@@ -88,12 +96,12 @@ def read_request(config: DictConfig) -> Request:
     _check_keys(plain, Settings, "")
     if isinstance(plain.get("model"), dict) and "roles" in plain["model"]:
         plain["model"]["roles"] = read_roles(plain["model"]["roles"])
-    try:
-        settings = TypeAdapter(Settings).validate_python(plain)
-    except ValidationError as error:
-        raise RequestError(_describe(error)) from None
+    plain["search"] = _validated(SPECS[plain["search"]["name"]], plain["search"], "search")
+    settings = _validated(Settings, plain)
     _check_ranges(settings)
     check_options(settings.intervention)
+    space = Space(intervention=settings.intervention, places=(), rhos=axes.rho)
+    check_search(settings.search, [space], settings.objective)
     return Request(
         settings,
         Question(
@@ -105,6 +113,9 @@ def read_request(config: DictConfig) -> Request:
             evaluation=settings.evaluation,
             seed=settings.seed,
             config_json=config_json,
+            search=settings.search,
+            objective=settings.objective,
+            guard=settings.guard,
         ),
     )
 
@@ -172,6 +183,11 @@ def _check_keys(values: Mapping[str, Any], schema: type, prefix: str) -> None:
         if isinstance(value, bool) and hints[key] is not bool:
             raise RequestError(f"{prefix}{key}={str(value).lower()}: true and false are no values of this setting")
         nested = _dataclass_of(hints[key])
+        if key == "search":
+            name = value.get("name") if isinstance(value, dict) else value
+            nested = SPECS.get(str(name))
+            if nested is None or not isinstance(value, dict):
+                raise RequestError(f"search.name={name} does not exist; choose one of {listing(SPECS)}")
         if nested is not None and isinstance(value, dict):
             _check_keys(value, nested, f"{prefix}{key}.")
 
@@ -180,29 +196,43 @@ def setting_names(schema: type = Settings, prefix: str = "") -> list[str]:
     """Every key and group that can be set, dotted."""
     names = [] if prefix else ["tau", "layer", "rho"]
     for key, hint in typing.get_type_hints(schema).items():
-        nested = _dataclass_of(hint)
-        names += [f"{prefix}{key}", *([] if nested is None else setting_names(nested, f"{prefix}{key}."))]
+        names.append(f"{prefix}{key}")
+        for nested in _dataclasses_of(hint):
+            names += [name for name in setting_names(nested, f"{prefix}{key}.") if name not in names]
     return names
 
 
 def _dataclass_of(hint: Any) -> type | None:
+    return next(iter(_dataclasses_of(hint)), None)
+
+
+def _dataclasses_of(hint: Any) -> list[type]:
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    return next((o for o in options if isinstance(o, type) and dataclasses.is_dataclass(o)), None)
+    return [option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)]
 
 
 _TYPE_NAMES = ("int", "float", "str", "bool", "none", "HubSource")
 
 
-def _describe(error: ValidationError) -> str:
-    """One line on the first thing that is wrong."""
+def _validated(schema: type[T], values: Any, *group: str) -> T:
+    """Values of a group as its dataclass. Raises RequestError for the first that does not fit."""
+    try:
+        return TypeAdapter(schema).validate_python(values)
+    except ValidationError as error:
+        raise RequestError(_describe(error, group)) from None
+
+
+def _describe(error: ValidationError, group: Sequence[str]) -> str:
+    """One line on the first thing that is wrong in a group, or in the whole."""
     first = error.errors()[0]
-    keys: list[str] = []
+    keys = list(group)
     for part in first["loc"]:
         # Members of a union and places in a list follow the key that a person can set.
         if isinstance(part, int) or (keys and (part in _TYPE_NAMES or "[" in part)):
             break
         keys.append(str(part))
-    same = [other for other in error.errors() if other["loc"][: len(keys)] == first["loc"][: len(keys)]]
+    depth = len(keys) - len(group)
+    same = [other for other in error.errors() if other["loc"][:depth] == first["loc"][:depth]]
     reasons = " or ".join(dict.fromkeys(other["msg"].removeprefix("Input ") for other in same))
     if first["type"] == "missing":
         return f"{'.'.join(keys)} is missing; set it with {'.'.join(keys)}=<value>"
@@ -219,6 +249,12 @@ def _check_ranges(settings: Settings) -> None:
         "cluster.workers": None if settings.cluster.workers == "auto" else settings.cluster.workers,
         "cluster.cpus_per_worker": settings.cluster.cpus_per_worker,
         "cluster.max_attempts": settings.cluster.max_attempts,
+        "guard.limit": None if settings.guard is None else settings.guard.limit,
+        **{
+            f"search.{field.name}": value
+            for field in dataclasses.fields(settings.search)
+            if isinstance(value := getattr(settings.search, field.name), int)
+        },
     }
     for key, value in positive.items():
         if value is not None and value < 1:
@@ -231,6 +267,12 @@ def _check_ranges(settings: Settings) -> None:
     for key, size in sizes.items():
         if not 0 <= size < math.inf:
             raise RequestError(f"{key}={size} is no amount of memory; give gigabytes, 0 or more")
+    if isinstance(settings.search, HalvingSpec) and settings.search.reduction < 2:
+        raise RequestError(f"search.reduction={settings.search.reduction} drops no candidate; give 2 or more")
+    if isinstance(settings.search, RacingSpec) and not 0 < settings.search.error < 1:
+        raise RequestError(f"search.error={settings.search.error:g} is no chance; give a number between 0 and 1")
+    if settings.guard is not None and not settings.guard.bound >= 0:
+        raise RequestError(f"guard.bound={settings.guard.bound:g} refuses the untouched model; give nats, 0 or more")
     gpus = settings.cluster.gpus_per_worker
     if gpus != "auto" and not (0 <= gpus <= 1 or (math.isfinite(gpus) and gpus == int(gpus) > 0)):
         raise RequestError(f"cluster.gpus_per_worker={gpus} cannot be had; give a fraction below 1 or a whole number")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from laser_sweep.analysis.selection import Objective
 from laser_sweep.engine.models.checkpoint import Checkpoint, fetch_weights, find_checkpoint
 from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.engine.tasks.example import AskedModel, BadRow, Task
 from laser_sweep.engine.tasks.registry import check_family, load_task
 from laser_sweep.engine.tasks.spec import DatasetSpec
-from laser_sweep.sweep.search.grid import Axes, Intervention, Proposal, check_layers, check_taus, expand
-from laser_sweep.trial import Evaluation, Split, Trial
+from laser_sweep.errors import RequestError
+from laser_sweep.sweep.protocols import Candidate
+from laser_sweep.sweep.search.space import Axes, Intervention, Space, check_layers, check_taus, find_space
+from laser_sweep.sweep.search.spec import GridSpec, SearchSpec
+from laser_sweep.trial import Evaluation, ExampleScores, Split, Trial
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,6 +43,19 @@ class EvaluationSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuardSpec:
+    """What the `guard` config group says.
+
+    On val of this data set, or `limit` examples of it, a winner's log-loss is at most `bound` nats above the untouched
+    model's.
+    """
+
+    dataset: DatasetSpec
+    bound: float
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """What is asked of one composed configuration, in the terms of the library."""
 
@@ -50,50 +67,90 @@ class Question:
     evaluation: EvaluationSpec
     seed: int
     config_json: str
+    search: SearchSpec = field(default_factory=GridSpec)
+    objective: Objective = "accuracy"
+    guard: GuardSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A question whose model and data set are at hand, with the trials that answer it.
+    """A question whose model and data set are at hand, with what there is to choose from.
 
     `prompt_tokens` is what one trial reads on each split, `parameters` and `num_layers` say the size of the model;
-    `bad_rows` are those of the data set that are not asked.
+    `bad_rows` are those of the data set that are not asked. `guard` asks the same model the guard's data set.
     """
 
     question: Question
     checkpoint: Checkpoint
     task: Task
-    proposals: tuple[Proposal, ...]
+    space: Space
     prompt_tokens: Mapping[Split, int]
     parameters: int
     num_layers: int
     bad_rows: tuple[BadRow, ...] = ()
+    guard: Job | None = None
 
-    def evaluation(self, split: Split) -> Evaluation:
-        return _evaluation(self.question, self.task, split)
+    def evaluation(self, split: Split, limit: int | None = None) -> Evaluation:
+        """The examples of a split that the question allows, or the first `limit` of them as they are drawn."""
+        return _evaluation(self.question, self.task, split, limit)
 
-    def untouched(self, split: Split) -> Trial:
-        return Trial(model=self.checkpoint.identity, edits=(), evaluation=self.evaluation(split))
+    def sample(self, count: int | Literal["all"]) -> Evaluation:
+        """The first `count` examples of val as limits draw them, or all of it, whatever the question allows.
+
+        Raises RequestError for more than there are.
+        """
+        there = len(self.task.split("val"))
+        if count != "all" and count > there:
+            raise RequestError(
+                f"search.gradient_samples={count} is more than the {there:,} examples of val of {self.task.name}; "
+                f"give {there} or less, or all"
+            )
+        limit = None if count == "all" else count
+        whole = replace(self.question, evaluation=replace(self.question.evaluation, limit=limit))
+        return _evaluation(whole, self.task, "val")
+
+    def num_examples(self, split: Split, limit: int | None = None) -> int:
+        """How many examples that are."""
+        asked = self.evaluation(split, limit).limit
+        return len(self.task.split(split)) if asked is None else asked
+
+    def tokens(self, evaluation: Evaluation) -> int:
+        """What one trial of an evaluation of this data set reads, from what the question's own reads."""
+        split = evaluation.split
+        asked = len(self.task.split(split)) if evaluation.limit is None else evaluation.limit
+        return round(self.prompt_tokens[split] * asked / self.num_examples(split))
+
+    def untouched(self, split: Split, limit: int | None = None) -> Trial:
+        return Trial(model=self.checkpoint.identity, edits=(), evaluation=self.evaluation(split, limit))
+
+    def trial(self, candidate: Candidate, split: Split, limit: int | None = None) -> Trial:
+        """A candidate measured on this data set; without edits it is the untouched model."""
+        return Trial(
+            model=self.checkpoint.identity,
+            edits=candidate.edits,
+            evaluation=self.evaluation(split, limit),
+            intervention=candidate.intervention,
+            tau=candidate.tau,
+            layer=candidate.layer,
+            rho=candidate.rho,
+        )
 
     def trials(self, split: Split) -> list[Trial]:
-        """The edited trials on a split."""
-        evaluation = self.evaluation(split)
-        return [
-            Trial(
-                model=self.checkpoint.identity,
-                edits=proposal.edits,
-                evaluation=evaluation,
-                intervention=self.question.intervention.name,
-                tau=proposal.tau,
-                layer=proposal.layer,
-                rho=proposal.rho,
-            )
-            for proposal in self.proposals
-        ]
+        """The whole grid on a split."""
+        return [self.trial(candidate, split) for candidate in self.space.grid()]
+
+    def as_drawn(self, scores: ExampleScores, split: Split) -> ExampleScores:
+        """Scores in the order in which limits draw the examples, so that those of a larger limit only go on."""
+        examples = self.task.split(split)
+        order = {examples[place].id: number for number, place in enumerate(self.task.drawn(split, self.question.seed))}
+        places = sorted(range(len(scores.example_ids)), key=lambda place: order[scores.example_ids[place]])
+        ids = tuple(scores.example_ids[place] for place in places)
+        return ExampleScores(ids, scores.correct[places], scores.losses[places])
 
 
-def _evaluation(question: Question, task: Task, split: Split) -> Evaluation:
-    limit = question.evaluation.limit if split == "val" else question.evaluation.test_limit
+def _evaluation(question: Question, task: Task, split: Split, limit: int | None = None) -> Evaluation:
+    allowed = question.evaluation.limit if split == "val" else question.evaluation.test_limit
+    limit = min((bound for bound in (allowed, limit) if bound is not None), default=None)
     partial = limit is not None and limit < len(task.split(split))
     return Evaluation(
         dataset=task.name,
@@ -131,6 +188,9 @@ class _JobBuilder:
         if checkpoint.num_layers is not None:
             check_layers(question.axes, checkpoint.num_layers, question.model.name)
         task = self._task(question.dataset, checkpoint)
+        if question.guard is not None:
+            check_family(question.guard.dataset, checkpoint.family, question.model.name)
+            self._task(question.guard.dataset, checkpoint)
         if checkpoint not in self._models:
             self._models[checkpoint] = _Model(checkpoint)
         model = self._models[checkpoint]
@@ -140,12 +200,21 @@ class _JobBuilder:
             question=question,
             checkpoint=checkpoint,
             task=task,
-            proposals=tuple(model.expand(question)),
+            space=model.space(question),
             prompt_tokens={split: reading.num_tokens for split, reading in readings.items()},
             parameters=model.parameters,
             num_layers=model.num_layers,
             bad_rows=tuple(sorted({*task.bad_rows, *(bad for split in splits for bad in readings[split].bad_rows)})),
+            guard=self._guard(question),
         )
+
+    def _guard(self, question: Question) -> Job | None:
+        """The job that asks the guard's data set."""
+        spec = question.guard
+        if spec is None:
+            return None
+        evaluation = replace(question.evaluation, limit=spec.limit)
+        return self.build(replace(question, dataset=spec.dataset, evaluation=evaluation, guard=None))
 
     def _task(self, dataset: DatasetSpec, checkpoint: Checkpoint) -> Task:
         """The data set as this model reads it."""
@@ -188,8 +257,8 @@ class _Model:
     def num_layers(self) -> int:
         return self._layout.num_layers
 
-    def expand(self, question: Question) -> list[Proposal]:
-        return expand(question.axes, question.intervention, self._layout, question.model.name)
+    def space(self, question: Question) -> Space:
+        return find_space(question.axes, question.intervention, self._layout, question.model.name)
 
     def read(self, task: Task, evaluation: Evaluation) -> _Reading:
         if evaluation not in self._readings:

@@ -6,45 +6,97 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from laser_sweep.probe import Probe
 from laser_sweep.sweep.jobs import Job, Question
-from laser_sweep.sweep.protocols import Store, WorkUnit
-from laser_sweep.trial import Edit, Split, Trial, TrialResult
+from laser_sweep.sweep.protocols import AskTrials, Candidate, Search, Store, Work, WorkUnit
+from laser_sweep.sweep.search.registry import make_search
+from laser_sweep.sweep.search.space import Space
+from laser_sweep.trial import Edit, Evaluation, Split, Trial, TrialResult
 
 Resume: TypeAlias = Literal["auto", "never", "errored"]
 
 
+UNTOUCHED = Candidate(edits=(), intervention="none")
+
+
 @dataclass(slots=True)
 class Comparison:
-    """Trials that compete: the same model and examples, whatever job asked for them, and the untouched model."""
+    """Candidates for one decision: one model, and the examples of one data set, or of several whose mean decides.
 
-    job: Job
-    trials: dict[str, Trial] = field(default_factory=dict)
-    """Edited trials on `val` by key, in the order in which they were asked for."""
-    questions: dict[tuple[Edit, ...], Question] = field(default_factory=dict)
-    """Who asked for which edits first."""
+    There is a job for each data set; `members` are all jobs that take part. `spaces` are what all who ask want to
+    choose from, `owners` says who asked for which edits first, and `candidates` are those that were asked for in full,
+    in that order, by their edits.
+    """
 
-    def untouched(self, split: Split) -> Trial:
-        return self.job.untouched(split)
+    jobs: tuple[Job, ...]
+    members: tuple[Job, ...]
+    spaces: tuple[Space, ...]
+    owners: dict[tuple[Edit, ...], Question]
+    candidates: dict[tuple[Edit, ...], Candidate] = field(default_factory=dict)
 
-    def on(self, trial: Trial, split: Split) -> Trial:
-        """The same edits measured on another split."""
-        return replace(trial, evaluation=self.job.evaluation(split))
+    @property
+    def question(self) -> Question:
+        """The first question, which has what all of them agree in: search, objective and guard."""
+        return self.jobs[0].question
 
-    def wanted(self, split: Split) -> list[Trial]:
-        """The untouched model and every edit, on a split."""
-        return [self.untouched(split), *(self.on(trial, split) for trial in self.trials.values())]
+    @property
+    def guard(self) -> Job | None:
+        return self.jobs[0].guard
+
+    @property
+    def num_examples(self) -> int:
+        """How many examples of val the search may use, of the smallest data set."""
+        return min(job.num_examples("val") for job in self.jobs)
+
+    def search(self) -> Search:
+        """The search from its beginning."""
+        question = self.question
+        return make_search(question.search, self.spaces, question.objective, self.num_examples, question.seed)
+
+    def owner(self, edits: tuple[Edit, ...]) -> Question:
+        return self.owners.get(edits, self.question)
+
+    def limit(self, ask: AskTrials) -> int | None:
+        """On how many examples an ask is answered, None for all that the search may use."""
+        return None if ask.limit is None or ask.limit >= self.num_examples else ask.limit
+
+    def trials(self, ask: AskTrials) -> list[Trial]:
+        """What answers a search: the untouched model and each candidate on each data set, and for the guard."""
+        candidates = [UNTOUCHED, *ask.candidates]
+        limit = self.limit(ask)
+        if limit is None:
+            self.candidates.update((candidate.edits, candidate) for candidate in ask.candidates)
+        splits: tuple[Split, ...] = self.question.evaluation.search_splits if limit is None else ("val",)
+        guards = [self.guard] if ask.guarded and self.guard is not None else []
+        return [
+            *(job.trial(candidate, split, limit) for job in self.jobs for split in splits for candidate in candidates),
+            *(guard.trial(candidate, "val") for guard in guards for candidate in candidates),
+        ]
 
 
 def compare(jobs: Iterable[Job]) -> list[Comparison]:
-    """Groups the trials of all jobs by model and examples; a trial that several jobs ask for stands once."""
-    comparisons: dict[tuple[object, ...], Comparison] = {}
+    """Groups jobs by what they decide; jobs on the same model and examples choose from the union of their spaces."""
+    groups: dict[tuple[object, ...], list[Job]] = {}
     for job in jobs:
-        key = (job.checkpoint.identity, job.evaluation("val"), job.evaluation("test"))
-        comparison = comparisons.setdefault(key, Comparison(job))
-        for trial in job.trials("val"):
-            comparison.trials.setdefault(trial.key, trial)
-            comparison.questions.setdefault(trial.edits, job.question)
-    return list(comparisons.values())
+        question = job.question
+        key: tuple[object, ...] = (job.checkpoint.identity, question.search, question.objective)
+        if job.guard is not None and question.guard is not None:
+            key += job.guard.evaluation("val"), question.guard.bound
+        if not question.objective.startswith("mean"):
+            key += job.evaluation("val"), job.evaluation("test")
+        groups.setdefault(key, []).append(job)
+    return [_comparison(group) for group in groups.values()]
+
+
+def _comparison(jobs: Sequence[Job]) -> Comparison:
+    owners: dict[tuple[Edit, ...], Question] = {}
+    by_examples: dict[tuple[Evaluation, Evaluation], Job] = {}
+    for job in jobs:
+        by_examples.setdefault((job.evaluation("val"), job.evaluation("test")), job)
+        for candidate in job.space.grid():
+            owners.setdefault(candidate.edits, job.question)
+    spaces = tuple(job.space for job in jobs)
+    return Comparison(tuple(by_examples.values()), tuple(jobs), spaces, owners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +116,19 @@ def subtract_stored(trials: Sequence[Trial], store: Store, resume: Resume) -> Pl
     return Plan(reused, tuple(trial for key, trial in distinct.items() if key not in reused))
 
 
-def search_trials(comparisons: Iterable[Comparison]) -> list[Trial]:
-    """What the search of every comparison measures: the untouched model and every edit, on each search split."""
-    return [
-        trial
-        for comparison in comparisons
-        for split in comparison.job.question.evaluation.search_splits
-        for trial in comparison.wanted(split)
-    ]
+def first_trials(comparisons: Iterable[Comparison]) -> list[Trial]:
+    """What the searches ask for before they know anything; of a search that looks at spectra first, nothing."""
+    asked = [(comparison, comparison.search().ask()) for comparison in comparisons]
+    return [trial for comparison, ask in asked if isinstance(ask, AskTrials) for trial in comparison.trials(ask)]
 
 
 def plan_sweep(jobs: Iterable[Job], store: Store, resume: Resume) -> Plan:
-    """What the search would reuse and run."""
-    return subtract_stored(search_trials(compare(jobs)), store, resume)
+    """What the sweep would reuse and run first."""
+    return subtract_stored(first_trials(compare(jobs)), store, resume)
 
 
-def work_units(trials: Iterable[Trial], jobs: Iterable[Job] = ()) -> list[WorkUnit]:
-    """Groups trials by model, data set and lowest edited layer, and orders a group by matrix.
+def work_units(work: Iterable[Work], jobs: Iterable[Job] = ()) -> list[WorkUnit]:
+    """Groups trials by model, data set and lowest edited layer, and orders a group by matrix; a probe is a unit.
 
     The untouched model comes first: all gains are counted from it. Neighbouring layers stay neighbours. Where `jobs`
     say how large model and examples are, a trial costs its tokens times the blocks from its lowest edit up, and those
@@ -88,15 +136,19 @@ def work_units(trials: Iterable[Trial], jobs: Iterable[Job] = ()) -> list[WorkUn
     """
     by_content = {(job.checkpoint.identity, job.task.revision): job for job in jobs}
     groups: dict[tuple[object, ...], list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault((trial.model, trial.evaluation, _lowest_layer(trial)), []).append(trial)
     units = []
+    for one in work:
+        if isinstance(one, Probe):
+            units.append(WorkUnit((one,)))
+        else:
+            groups.setdefault((one.model, one.evaluation, _lowest_layer(one)), []).append(one)
     for group in sorted(groups.values(), key=lambda group: _place(group[0])):
         first = group[0]
         job = by_content.get((first.model, first.evaluation.revision))
-        unit = WorkUnit(tuple(sorted(group, key=lambda trial: trial.edits)))
+        group.sort(key=lambda trial: [(edit.matrix, edit.method, edit.options, edit.rho) for edit in trial.edits])
+        unit = WorkUnit(tuple(group))
         if job is not None:
-            below, tokens = max(0, _lowest_layer(first)), job.prompt_tokens[first.evaluation.split]
+            below, tokens = max(0, _lowest_layer(first)), job.tokens(first.evaluation)
             unit = replace(unit, trial_cost=tokens * (job.num_layers - below), entry_cost=tokens * below)
         units.append(unit)
     return units

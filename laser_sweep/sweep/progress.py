@@ -24,7 +24,7 @@ _LINE_SECONDS = 10.0
 
 
 class _Best:
-    """The best trial on val so far, and how many have failed."""
+    """The best trial on val so far, of those on the most examples, and how many have failed."""
 
     def __init__(self) -> None:
         self._result: TrialResult | None = None
@@ -34,9 +34,7 @@ class _Best:
         if not result.ok:
             self.failed += 1
         elif result.trial.evaluation.split == "val":
-            best = self._result
-            if best is None or result.measured().accuracy > best.measured().accuracy:
-                self._result = result
+            self._result = result if self._result is None else max(self._result, result, key=_weight)
 
     def describe(self) -> str:
         parts = []
@@ -45,6 +43,10 @@ class _Best:
         if self.failed:
             parts.append(f"{self.failed} failed")
         return " · ".join(parts)
+
+
+def _weight(result: TrialResult) -> tuple[int, float]:
+    return result.measured().num_examples, result.measured().accuracy
 
 
 class _RateColumn(ProgressColumn):
@@ -105,7 +107,7 @@ class LineProgress:
 
     def start(self, total: int, reused: int) -> None:
         self._total += total
-        if self._done == 0:
+        if self._done == 0 and total:
             self._started = self._printed = time.monotonic()
             self.note(f"running {total} trials")
 

@@ -1,4 +1,5 @@
-"""Runs a sweep: what is not stored goes to the executor, what comes back to the store, the tracker and the progress."""
+"""Runs a sweep: searches ask, what is not stored goes to the executor, what comes back to the store, the tracker and
+the progress; then the winner is measured on test."""
 
 from __future__ import annotations
 
@@ -7,66 +8,33 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import FrameType
 
 import numpy as np
-import numpy.typing as npt
 
-from laser_sweep.analysis.selection import ranked
+from laser_sweep.analysis.selection import Standing
 from laser_sweep.analysis.statistics import PairedGain, paired_gain
-from laser_sweep.sweep.jobs import Job, Question
-from laser_sweep.sweep.plan import Comparison, Resume, compare, search_trials, subtract_stored, work_units
-from laser_sweep.sweep.protocols import Executor, Progress, Store, Tracker
-from laser_sweep.trial import Trial, TrialResult
+from laser_sweep.probe import Probe, ProbeResult
+from laser_sweep.sweep.gains import Gains
+from laser_sweep.sweep.jobs import Job
+from laser_sweep.sweep.outcome import Confirmed, Guarded, Outcome
+from laser_sweep.sweep.plan import UNTOUCHED, Comparison, Resume, compare, subtract_stored, work_units
+from laser_sweep.sweep.protocols import (
+    AskSpectra,
+    AskTrials,
+    Candidate,
+    Executor,
+    Findings,
+    Progress,
+    Score,
+    Store,
+    Tracker,
+    WorkResult,
+)
+from laser_sweep.trial import ExampleScores, Trial, TrialResult
 
-
-@dataclass(frozen=True, slots=True)
-class Confirmed:
-    """The winner of a comparison, measured on test beside the untouched model; `gain` pairs the two."""
-
-    winner: TrialResult
-    untouched: TrialResult
-    gain: PairedGain | None
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of a sweep. `results` holds every wanted trial that has a result, stored before or now, by key."""
-
-    comparisons: list[Comparison]
-    results: dict[str, TrialResult] = field(default_factory=dict)
-    confirmed: dict[int, Confirmed] = field(default_factory=dict)
-    """By the place of the comparison."""
-    reused: int = 0
-    ran: int = 0
-    model_loads: int = 0
-    seconds: float = 0.0
-    interrupted: bool = False
-    tracked: str | None = None
-    """Where the tracker put the results, in words."""
-
-    @property
-    def failed(self) -> list[TrialResult]:
-        return [result for result in self.results.values() if not result.ok]
-
-    def ranked(self, comparison: Comparison) -> list[TrialResult]:
-        """The finished trials of a comparison on val, best first, the untouched model among them."""
-        return ranked(self.results[t.key] for t in comparison.wanted("val") if t.key in self.results)
-
-    def question(self, trial: Trial) -> Question:
-        """The question that asked for a trial."""
-        for comparison in self.comparisons:
-            job = comparison.job
-            if job.checkpoint.identity == trial.model and job.evaluation(trial.evaluation.split) == trial.evaluation:
-                return comparison.questions.get(trial.edits, job.question)
-        raise KeyError(trial.key)
-
-    def objective(self, job: Job) -> float | None:
-        """The best val accuracy among the trials of one job, None where none has finished."""
-        trials = job.trials("val") or [job.untouched("val")]
-        best = ranked(self.results[trial.key] for trial in trials if trial.key in self.results)
-        return best[0].measured().accuracy if best else None
+_GUARDED_AT_ONCE = 8  # candidates that the guard looks at before it is known whether the first of them passes
 
 
 class Sweep:
@@ -83,16 +51,17 @@ class Sweep:
         self._tracking = False
 
     def run(self, jobs: Sequence[Job]) -> Outcome:
-        """Measures every trial on val, then the untouched model and the winner on test.
+        """Lets every search ask on val until it is done, then measures the untouched model and the winner on test.
 
         A result is stored before anything else hears of it. The first SIGINT or SIGTERM lets the running trials end and
-        stores them, the second raises KeyboardInterrupt.
+        stores them, the second raises KeyboardInterrupt. Raises RequestError where a search cannot be made.
         """
         started = time.monotonic()
         outcome = Outcome(compare(jobs))
+        outcome.searches = {place: comparison.search() for place, comparison in enumerate(outcome.comparisons)}
         with self._interruptible(outcome):
             try:
-                self._measure(search_trials(outcome.comparisons), outcome)
+                self._search(outcome)
                 if not outcome.interrupted:
                     self._confirm(outcome)
             finally:
@@ -103,47 +72,165 @@ class Sweep:
         outcome.seconds = time.monotonic() - started
         return outcome
 
+    def _search(self, outcome: Outcome) -> None:
+        """All searches go on side by side; one that needs a probe that failed ends there."""
+        going = dict(outcome.searches)
+        while going:
+            asks = {place: search.ask() for place, search in going.items()}
+            going = {place: search for place, search in going.items() if asks[place] is not None}
+            wanted = [work for place in going for work in _wanted(outcome.comparisons[place], asks[place])]
+            self._measure(wanted, outcome)
+            if outcome.interrupted:
+                return
+            for place in list(going):
+                found = self._findings(outcome.comparisons[place], asks[place], outcome)
+                if found is None:
+                    del going[place]
+                else:
+                    going[place] = outcome.searches[place] = going[place].tell(found)
+
+    def _findings(
+        self, comparison: Comparison, ask: AskTrials | AskSpectra | None, outcome: Outcome
+    ) -> Findings | None:
+        """What a search is told; None where the spectra that it asked for could not be had."""
+        if isinstance(ask, AskTrials):
+            scores = {c.edits: self._score(comparison, c, ask, outcome) for c in (UNTOUCHED, *ask.candidates)}
+            return Findings(scores={edits: score for edits, score in scores.items() if score is not None})
+        results = [outcome.probes.get(probe.key) for probe in _probes(comparison, ask)]
+        done = [result for result in results if result is not None and result.ok]
+        if len(done) < len(results):
+            return None
+        return Findings(spectra=tuple({one.matrix: one for one in result.spectra} for result in done))
+
+    def _score(self, comparison: Comparison, candidate: Candidate, ask: AskTrials, outcome: Outcome) -> Score | None:
+        limit = comparison.limit(ask)
+        standing = outcome.standing(comparison, candidate, limit)
+        if standing is None:
+            return None
+        examples = self._examples(comparison, standing) if ask.by_example else None
+        if ask.by_example and examples is None:
+            return None
+        allowed = not ask.guarded or comparison.guard is None or self._passes(comparison, candidate, outcome)
+        return Score(
+            value=standing.value(comparison.question.objective),
+            log_loss=standing.log_loss,
+            examples=examples,
+            allowed=allowed,
+        )
+
+    def _examples(self, comparison: Comparison, standing: Standing) -> ExampleScores | None:
+        """How a candidate did on each example of each data set, None where the store has lost it."""
+        parts = []
+        for job, result in zip(comparison.jobs, standing.results, strict=True):
+            scores = self._store.scores(result.trial.key)
+            if scores is None:
+                return None
+            parts.append(job.as_drawn(scores, "val"))
+        return ExampleScores(
+            tuple(example for part in parts for example in part.example_ids),
+            np.concatenate([part.correct for part in parts]),
+            np.concatenate([part.losses for part in parts]),
+        )
+
+    def _passes(self, comparison: Comparison, candidate: Candidate, outcome: Outcome) -> bool:
+        """Whether the guard allows a candidate that was measured on its data set; one that failed there it does not."""
+        guard, spec = comparison.guard, comparison.question.guard
+        assert guard is not None
+        assert spec is not None
+        measured = outcome.results.get(guard.trial(candidate, "val").key)
+        untouched = outcome.results.get(guard.untouched("val").key)
+        if measured is None or untouched is None or not measured.ok or not untouched.ok:
+            return False
+        return measured.measured().log_loss <= untouched.measured().log_loss + spec.bound
+
+    def _winner(self, place: int, outcome: Outcome) -> Standing | None:
+        """The best candidate that the guard, where there is one, allows. The untouched model is always allowed."""
+        comparison = outcome.comparisons[place]
+        ranked = outcome.ranked(comparison)
+        guard = comparison.guard
+        if guard is None:
+            return ranked[0] if ranked else None
+        refused: list[TrialResult] = []
+        for number, standing in enumerate(ranked):
+            if number % _GUARDED_AT_ONCE == 0:
+                batch = [_candidate(one, comparison) for one in ranked[number : number + _GUARDED_AT_ONCE]]
+                self._measure([guard.untouched("val"), *(guard.trial(one, "val") for one in batch)], outcome)
+            candidate = _candidate(standing, comparison)
+            result = outcome.results.get(guard.trial(candidate, "val").key)
+            untouched = outcome.results.get(guard.untouched("val").key)
+            if standing.trial.untouched or self._passes(comparison, candidate, outcome):
+                if untouched is not None and untouched.ok:
+                    outcome.guarded[place] = Guarded(untouched, result, tuple(refused))
+                return standing
+            refused += [] if result is None else [result]
+        return None
+
     def _confirm(self, outcome: Outcome) -> None:
         """Measures the untouched model and the winner of each comparison on test."""
-        winners = {}
+        pairs: list[tuple[int, Trial, Trial]] = []
         for place, comparison in enumerate(outcome.comparisons):
-            best = outcome.ranked(comparison)
-            if best and comparison.job.question.evaluation.confirm:
-                winners[place] = comparison.on(best[0].trial, "test")
-        pairs = {place: (winner, outcome.comparisons[place].untouched("test")) for place, winner in winners.items()}
-        self._measure([trial for pair in pairs.values() for trial in reversed(pair)], outcome)
-        for place, pair in pairs.items():
-            winner, untouched = (outcome.results.get(trial.key) for trial in pair)
-            if winner is not None and untouched is not None and winner.ok and untouched.ok:
-                outcome.confirmed[place] = Confirmed(winner, untouched, self._paired(winner, untouched))
+            if comparison.question.evaluation.confirm:
+                winner = self._winner(place, outcome)
+                if winner is not None:
+                    candidate = _candidate(winner, comparison)
+                    self._pair_on_val(place, winner, outcome)
+                    pairs += [(place, job.trial(candidate, "test"), job.untouched("test")) for job in comparison.jobs]
+        self._measure([trial for _, winner, untouched in pairs for trial in (untouched, winner)], outcome)
+        for place, *pair in pairs:
+            winner_result, untouched_result = (outcome.results.get(trial.key) for trial in pair)
+            if winner_result is not None and untouched_result is not None and winner_result.ok and untouched_result.ok:
+                gain = self._paired(winner_result, untouched_result)
+                confirmed = Confirmed(winner_result, untouched_result, gain)
+                outcome.confirmed[place] = (*outcome.confirmed.get(place, ()), confirmed)
+
+    def _pair_on_val(self, place: int, winner: Standing, outcome: Outcome) -> None:
+        untouched = outcome.standing(outcome.comparisons[place], UNTOUCHED)
+        if untouched is not None:
+            for number, pair in enumerate(zip(winner.results, untouched.results, strict=True)):
+                gain = self._paired(*pair)
+                if gain is not None:
+                    outcome.picked[place, number] = gain
 
     def _paired(self, edited: TrialResult, untouched: TrialResult) -> PairedGain | None:
         """None where the store has lost the predictions of one of them."""
-        answers = [self._store.correct(result.trial.key) for result in (edited, untouched)]
-        return None if answers[0] is None or answers[1] is None else paired_gain(answers[0], answers[1])
+        answers = [self._store.scores(result.trial.key) for result in (edited, untouched)]
+        return None if answers[0] is None or answers[1] is None else paired_gain(answers[0].correct, answers[1].correct)
 
-    def _measure(self, wanted: Sequence[Trial], outcome: Outcome) -> None:
-        """Runs what is not stored yet. `results` of the outcome holds all of it afterwards, unless interrupted."""
-        plan = subtract_stored(
-            [trial for trial in wanted if trial.key not in outcome.results], self._store, self._resume
-        )
+    def _measure(self, wanted: Sequence[Trial | Probe], outcome: Outcome) -> None:
+        """Runs what is not stored yet. The outcome holds all of it afterwards, unless interrupted."""
+        probes = [probe for probe in self._missing_probes(wanted, outcome)]
+        trials = [one for one in wanted if isinstance(one, Trial) and one.key not in outcome.results]
+        plan = subtract_stored(trials, self._store, self._resume)
         outcome.results.update(plan.reused)
         outcome.reused += len(plan.reused)
-        gains = _Gains(self._store, wanted, plan.pending)
-        if plan.pending:
-            if not self._tracking:
-                first = outcome.question(plan.pending[0])
-                self._tracker.start(first.sweep, first.config_json)
-                self._tracking = True
+        gains = Gains(self._store, trials, plan.pending)
+        if plan.pending or probes:
+            self._start_tracking(plan.pending, outcome)
+            for probe in probes:
+                self._progress.note(f"looking at the {probe.describe()}")
             self._progress.start(len(plan.pending), len(plan.reused))
-            for measured in self._executor.run(work_units(plan.pending, (one.job for one in outcome.comparisons))):
-                for result in gains.add(measured):
-                    self._keep(result, outcome)
+            jobs = [job for one in outcome.comparisons for job in (*one.jobs, one.guard) if job is not None]
+            for done in self._executor.run(work_units([*probes, *plan.pending], jobs)):
+                self._keep(done, gains, outcome)
             for result in gains.waiting():
-                self._keep(result, outcome)
-        for key, result in plan.reused.items():
+                self._keep_trial(result, outcome)
+        for result in plan.reused.values():
             if result.ok and result.gain is None:  # stored when the untouched model had not been measured
-                self._count_late(gains.counted(result, self._store.correct(key)), outcome)
+                self._count_late(gains.counted_late(result), outcome)
+
+    def _missing_probes(self, wanted: Sequence[Trial | Probe], outcome: Outcome) -> Iterator[Probe]:
+        for probe in {one.key: one for one in wanted if isinstance(one, Probe)}.values():
+            stored = None if self._resume == "never" else self._store.find_probe(probe)
+            if stored is None:
+                yield probe
+            else:
+                outcome.probes[probe.key] = stored
+
+    def _start_tracking(self, pending: Sequence[Trial], outcome: Outcome) -> None:
+        if pending and not self._tracking:
+            first = outcome.question(pending[0])
+            self._tracker.start(first.sweep, first.config_json)
+            self._tracking = True
 
     def _count_late(self, result: TrialResult, outcome: Outcome) -> None:
         if result.gain is not None:
@@ -151,7 +238,18 @@ class Sweep:
             self._store.write(result, question.sweep, question.config_json)
             outcome.results[result.trial.key] = result
 
-    def _keep(self, result: TrialResult, outcome: Outcome) -> None:
+    def _keep(self, done: WorkResult, gains: Gains, outcome: Outcome) -> None:
+        if isinstance(done, ProbeResult):
+            outcome.probes[done.probe.key] = done
+            if done.ok:
+                self._store.write_probe(done)
+            else:
+                self._progress.note(f"failed: {done.probe.describe()}: {done.error}")
+        else:
+            for result in gains.add(done):
+                self._keep_trial(result, outcome)
+
+    def _keep_trial(self, result: TrialResult, outcome: Outcome) -> None:
         question = outcome.question(result.trial)
         self._store.write(result, question.sweep, question.config_json)
         outcome.results[result.trial.key] = replace(result, predictions=None)
@@ -182,43 +280,21 @@ class Sweep:
                 signal.signal(number, handler)
 
 
-class _Gains:
-    """Counts each result's gain over the untouched model; holds back results that come before the untouched model's."""
-
-    def __init__(self, store: Store, wanted: Sequence[Trial], pending: Sequence[Trial]) -> None:
-        self._answers: dict[str, npt.NDArray[np.bool_] | None] = {}
-        self._waiting: dict[str, list[TrialResult]] = {}
-        awaited = {trial.key for trial in pending if trial.untouched}
-        for key in {_untouched_key(trial) for trial in wanted} - awaited:
-            self._answers[key] = store.correct(key)
-
-    def add(self, result: TrialResult) -> list[TrialResult]:
-        """The results whose gains are known now."""
-        key = _untouched_key(result.trial)
-        if result.trial.untouched:
-            self._answers[key] = None if result.predictions is None else result.predictions.correct
-            return [self._count(r) for r in (result, *self._waiting.pop(key, []))]
-        if key not in self._answers:
-            self._waiting.setdefault(key, []).append(result)
-            return []
-        return [self._count(result)]
-
-    def waiting(self) -> list[TrialResult]:
-        """Results whose untouched model never came; their gains stay open until it does."""
-        return [result for results in self._waiting.values() for result in results]
-
-    def counted(self, result: TrialResult, correct: npt.NDArray[np.bool_] | None) -> TrialResult:
-        """The result with its gain, from which examples it got right; without, where that or the other is not known."""
-        untouched = self._answers.get(_untouched_key(result.trial))
-        if correct is None or untouched is None:
-            return result
-        paired = paired_gain(correct, untouched)
-        return replace(result, gain=paired.gain, gain_p_value=paired.p_value)
-
-    def _count(self, result: TrialResult) -> TrialResult:
-        return self.counted(result, None if result.predictions is None else result.predictions.correct)
+def _wanted(comparison: Comparison, ask: AskTrials | AskSpectra | None) -> list[Trial | Probe]:
+    return [*comparison.trials(ask)] if isinstance(ask, AskTrials) else [*_probes(comparison, ask)]
 
 
-def _untouched_key(trial: Trial) -> str:
-    """The key of the untouched model on the examples of a trial; the names in it do not count."""
-    return replace(trial, edits=()).key
+def _probes(comparison: Comparison, ask: AskSpectra | None) -> list[Probe]:
+    """A probe for each data set, or one for all where no data is looked at."""
+    if ask is None:
+        return []
+    if ask.samples is None:
+        return [Probe(model=comparison.jobs[0].checkpoint.identity, matrices=ask.matrices)]
+    return [
+        Probe(model=job.checkpoint.identity, matrices=ask.matrices, evaluation=job.sample(ask.samples))
+        for job in comparison.jobs
+    ]
+
+
+def _candidate(standing: Standing, comparison: Comparison) -> Candidate:
+    return comparison.candidates.get(standing.trial.edits, UNTOUCHED)

@@ -12,28 +12,32 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from laser_sweep.analysis.multiplicity import adjusted_p_values
 from laser_sweep.sweep.jobs import Job
+from laser_sweep.sweep.outcome import Outcome
 from laser_sweep.sweep.plan import Comparison, Plan, compare
-from laser_sweep.sweep.run import Confirmed, Outcome
-from laser_sweep.trial import TrialResult
+from laser_sweep.sweep.search.space import grid
+from laser_sweep.sweep.verdict import verdict
+from laser_sweep.trial import Option, Split, TrialResult
 
 SHOWN = 10
 _PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False, "soft_wrap": True}  # as it is spelled
 
 
 def print_outcome(console: Console, outcome: Outcome, store_path: str) -> None:
-    """For each comparison: the untouched model, the best trials on val, the winner on test; then counts and paths."""
+    """For each comparison: the untouched model, the best trials on val, how they were found, the winner on test; then
+    counts and paths."""
     for place, comparison in enumerate(outcome.comparisons):
         console.print()
-        console.print(_val_table(outcome, comparison))
-        confirmed = outcome.confirmed.get(place)
-        if confirmed is not None:
-            for line in _confirmation(confirmed):
-                console.print(line, highlight=False, soft_wrap=True)
+        for number, job in enumerate(comparison.jobs):
+            console.print(_val_table(outcome, comparison, job, number))
+        for line in (*outcome.searches[place].notes(), *verdict(outcome, place)):
+            console.print(line, highlight=False, soft_wrap=True)
     console.print()
     for failed in islice(outcome.failed, SHOWN):
+        what = failed.trial if isinstance(failed, TrialResult) else failed.probe
         console.print(
-            f"failed: {failed.trial.describe()}: {failed.error}", style="red", markup=False, emoji=False, soft_wrap=True
+            f"failed: {what.describe()}: {failed.error}", style="red", markup=False, emoji=False, soft_wrap=True
         )
     console.print(_counts(outcome), highlight=False, soft_wrap=True)
     console.print(f"results: {store_path}/trials, {store_path}/predictions", **_PLAIN)
@@ -47,17 +51,18 @@ def print_plan(console: Console, jobs: Sequence[Job], plan: Plan, store_path: st
     for heading in ("model", "data set", "edits", "val examples", "test examples", "tokens a trial"):
         table.add_column(heading, justify="left" if heading in ("model", "data set") else "right")
     for comparison in compare(jobs):
-        job = comparison.job
-        val, test = (len(job.task.split(s, job.evaluation(s).limit, job.evaluation(s).seed)) for s in ("val", "test"))
-        table.add_row(
-            Text(job.checkpoint.identity.name),
-            Text(job.task.name),
-            f"{len(comparison.trials):,}",
-            f"{val:,}",
-            f"{test:,}",
-            f"{job.prompt_tokens['val']:,}",
-        )
+        for job in comparison.jobs:
+            table.add_row(
+                Text(job.checkpoint.identity.name),
+                Text(job.task.name),
+                f"{len(grid(comparison.spaces)):,}",
+                f"{job.num_examples('val'):,}",
+                f"{job.num_examples('test'):,}",
+                f"{job.prompt_tokens['val']:,}",
+            )
     console.print(table)
+    for search in dict.fromkeys(job.question.search.name for job in jobs if job.question.search.name != "grid"):
+        console.print(f"search={search} chooses among these edits; what follows is what it asks for first", **_PLAIN)
     tokens, flops = _cost(jobs, plan)
     failed_before = sum(not result.ok for result in plan.reused.values())
     console.print(
@@ -88,6 +93,22 @@ def print_bad_rows(console: Console, jobs: Iterable[Job]) -> None:
             console.print(f"dataset={job.task.name}: {count} left out: {'; '.join(rows)}{more}", **_PLAIN)
 
 
+def print_limits(console: Console, jobs: Iterable[Job]) -> None:
+    """The limits that are larger than the data, which then limit nothing."""
+    splits: tuple[Split, ...] = ("val", "test")
+    lines: list[str] = []
+    for job in jobs:
+        asked = job.question.evaluation
+        for split, key, limit in zip(splits, ("limit", "test_limit"), (asked.limit, asked.test_limit), strict=True):
+            there = len(job.task.split(split))
+            if limit is not None and limit > there:
+                lines.append(
+                    f"evaluation.{key}={limit} is more than the {there:,} examples of {split} of {job.task.name}"
+                )
+    for line in dict.fromkeys(lines):
+        console.print(f"{line}: all are used", **_PLAIN)
+
+
 def _cost(jobs: Iterable[Job], plan: Plan) -> tuple[int, float]:
     by_model = {(job.checkpoint.identity, job.task.revision): job for job in jobs}
     tokens, flops = 0, 0.0
@@ -99,74 +120,62 @@ def _cost(jobs: Iterable[Job], plan: Plan) -> tuple[int, float]:
     return tokens, flops
 
 
-def _val_table(outcome: Outcome, comparison: Comparison) -> Table:
-    identity, task = comparison.job.checkpoint.identity, comparison.job.task
-    untouched = outcome.results.get(comparison.untouched("val").key)
-    edited = [result for result in outcome.ranked(comparison) if not result.trial.untouched]
+def _val_table(outcome: Outcome, comparison: Comparison, job: Job, number: int) -> Table:
+    """The table of one data set, the `number`th of the comparison, in the order of its decision."""
+    ranked = outcome.ranked(comparison)
+    untouched = next((one.results[number] for one in ranked if one.trial.untouched), None)
+    edited = [one.results[number] for one in ranked if not one.trial.untouched]
+    examples = "" if untouched is None else f" ({untouched.measured().num_examples:,} examples)"
     table = Table(
         box=box.SIMPLE,
-        title=Text(
-            f"{identity.name} on {task.name}, val"
-            + ("" if untouched is None or not untouched.ok else f" ({untouched.measured().num_examples:,} examples)"),
-            style="italic",
-        ),
+        title=Text(f"{job.checkpoint.identity.name} on {job.task.name}, val{examples}", style="italic"),
         title_justify="left",
     )
-    for heading in ("intervention", "τ", "ℓ", "ρ", "accuracy %", "± se", "log-loss", "gain", "p"):
+    swept = _swept_options(edited)
+    headings = ("intervention", "τ", "ℓ", "ρ", *swept, "accuracy %", "± se", "log-loss", "gain", "p (Holm)")
+    for heading in (*headings, *(["numbers"] if swept else [])):
         table.add_column(heading, justify="left" if heading in ("intervention", "τ") else "right", no_wrap=True)
-    if untouched is not None and untouched.ok:
-        table.add_row(*_cells(untouched), style="bold", end_section=True)
+    if untouched is not None:
+        table.add_row(*_cells(untouched, swept), style="bold", end_section=True)
+    known = [result for result in edited if result.gain_p_value is not None]
+    corrected = adjusted_p_values([result.gain_p_value or 0.0 for result in known])
+    p_values = {result.trial.key: float(value) for result, value in zip(known, corrected, strict=True)}
     for result in edited[:SHOWN]:
-        table.add_row(*_cells(result))
+        table.add_row(*_cells(result, swept, p_values.get(result.trial.key)))
     if len(edited) > SHOWN:
         table.caption = f"the best {SHOWN} of {len(edited):,}"
         table.caption_justify = "left"
     return table
 
 
-def _cells(result: TrialResult) -> tuple[str, ...]:
+def _swept_options(results: Iterable[TrialResult]) -> list[str]:
+    """The options of interventions in which trials differ."""
+    values: dict[str, set[Option]] = {}
+    for result in results:
+        for edit in result.trial.edits:
+            for name, value in edit.options:
+                values.setdefault(name, set()).add(value)
+    return [name for name, seen in values.items() if len(seen) > 1]
+
+
+def _cells(result: TrialResult, swept: Sequence[str], p_value: float | None = None) -> tuple[str, ...]:
+    """`p_value` is corrected for the number of trials. Where options are swept, the last cell is how many numbers the
+    edited matrices take, so that trials can be compared at equal memory."""
     trial, metrics = result.trial, result.measured()
+    options = [dict(edit.options) for edit in trial.edits[:1]] or [{}]
     return (
         "untouched" if trial.untouched else escape(trial.intervention),
-        trial.tau or "",
-        "" if trial.untouched else "all" if trial.layer is None else str(trial.layer),
+        trial.tau or ("" if trial.untouched else f"{len(trial.edits)} edits"),
+        "" if trial.tau is None else "all" if trial.layer is None else str(trial.layer),
         "" if trial.rho is None else f"{trial.rho:g}",
+        *(str(options[0].get(name, "")) for name in swept),
         f"{100 * metrics.accuracy:.1f}",
         f"{100 * metrics.accuracy_stderr:.1f}",
         f"{metrics.log_loss:.3f}",
         "" if trial.untouched or result.gain is None else f"{100 * result.gain:+.1f}",
-        "" if trial.untouched or result.gain_p_value is None else f"{result.gain_p_value:.2g}",
+        "" if p_value is None else f"{p_value:.2g}",
+        *([] if not swept else ["" if result.parameters is None else f"{result.parameters:,}"]),
     )
-
-
-def _confirmation(confirmed: Confirmed) -> Iterable[str]:
-    winner, untouched = confirmed.winner, confirmed.untouched
-    examples = f"on test ({untouched.measured().num_examples:,} examples, looked at once)"
-    yield f"{examples}: untouched {_percent(untouched)}"
-    if winner.trial.untouched:
-        yield "no edit is better than the untouched model on val"
-        return
-    gain = confirmed.gain
-    paired = (
-        ""
-        if gain is None
-        else f", gain {100 * gain.gain:+.1f} ± {100 * gain.stderr:.1f} points, p = {gain.p_value:.2g}"
-    )
-    name = escape(f"{winner.trial.intervention} {winner.trial.describe()}")
-    yield f"[bold]winner {name}[/]: {_percent(winner)}{paired}"
-
-
-def _percent(result: TrialResult) -> str:
-    metrics = result.measured()
-    parts = [f"{100 * metrics.accuracy:.1f} ± {100 * metrics.accuracy_stderr:.1f} %, log-loss {metrics.log_loss:.3f}"]
-    also = {
-        "majority class": metrics.majority_accuracy,
-        "F1": metrics.f1,
-        "groups wholly right": metrics.group_accuracy,
-    }
-    parts += [f"{name} {100 * value:.1f} %" for name, value in also.items() if value is not None]
-    parts += [f"{metrics.num_skipped:,} rows left out"] if metrics.num_skipped else []
-    return ", ".join(parts)
 
 
 def _counts(outcome: Outcome) -> str:

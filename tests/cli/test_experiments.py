@@ -46,6 +46,15 @@ GRIDS = {
     "roberta_hotpot_grid": ("roberta", "hotpotqa", range(1, 12), ALL_RHO, 199),
 }
 """Model, data set, layers, fractions kept, and trials of the published scripts."""
+SEARCHES = {
+    "laser_100_eval": ("grid", None, 100, "laser"),
+    "grads_std_eval": ("gradient", "all", None, "laser"),
+    "100_grads_std_eval": ("gradient", 100, None, "laser"),
+    "100_grads_100_eval": ("gradient", 100, 100, "laser"),
+    "clustering_100_grads_std_eval": ("gradient", 100, None, "clustered"),
+    "clustering_100_grads_100_eval": ("gradient", 100, 100, "clustered"),
+}
+"""The variants of Compress to Impress: search, examples of the gradients and of the evaluation, intervention."""
 DTYPES = {"gptj": "float16", "llama2": "float32", "roberta": "float32"}
 
 
@@ -55,7 +64,7 @@ def request_of(*overrides: str) -> Request:
 
 
 def test_there_is_a_file_for_each_grid_and_result_and_no_other() -> None:
-    assert {file.stem for file in (CONF / "experiment").iterdir()} == {*PUBLISHED, *GRIDS}
+    assert {file.stem for file in (CONF / "experiment").iterdir()} == {*PUBLISHED, *GRIDS, *SEARCHES}
 
 
 @pytest.mark.parametrize("name", sorted([*PUBLISHED, *GRIDS]))
@@ -96,3 +105,18 @@ def test_what_is_typed_wins_over_an_experiment() -> None:
     question = request.question
     assert (question.dataset.name, question.dataset.published) == ("web_of_lies", True)
     assert (question.axes.rho, question.model.dtype) == ((0.5,), "bfloat16")
+
+
+@pytest.mark.parametrize(("name", "variant"), SEARCHES.items())
+@pytest.mark.parametrize("model", ["gptj", "roberta", "demo"])
+def test_a_published_search_is_there_for_every_model(
+    name: str, variant: tuple[str, int | str | None, int | None, str], model: str
+) -> None:
+    search, samples, limit, intervention = variant
+    question = request_of(f"experiment={name}", f"model={model}").question
+    assert (question.model.name, question.search.name, question.intervention.name) == (model, search, intervention)
+    assert getattr(question.search, "gradient_samples", None) == samples
+    assert question.evaluation.limit == limit
+    assert getattr(question.search, "score", "last20") == "last20"
+    assert (question.axes.tau, question.axes.layer, question.axes.rho) == (("fc_in", "fc_out"), ("each",), ALL_RHO)
+    assert len(question.intervention.settings()) == (5 if intervention == "clustered" else 1)

@@ -17,18 +17,25 @@ from omegaconf import OmegaConf
 from pydantic import TypeAdapter
 
 from laser_sweep.cli import CONF
-from laser_sweep.config import Request, Settings, read_request, setting_names, shared_settings
+from laser_sweep.config import Request, read_request, setting_names, shared_settings
 from laser_sweep.errors import RequestError
-
-with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-    BASE: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
-        compose("config", overrides=["dataset=fever", "tracking=wandb"])
-    )
+from laser_sweep.sweep.search.spec import SPECS
 
 
-def request(**changes: Any) -> Request:
-    """The request of the base configuration with changed keys; `__` stands for a dot."""
-    values = copy.deepcopy(BASE)
+def composed(*overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        config = compose("config", overrides=["dataset=fever", "tracking=wandb", "guard=fever", *overrides])
+    values = OmegaConf.to_container(config)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+BASES = {name: composed(f"search={name}") for name in SPECS}
+
+
+def request(*, base: str = "grid", **changes: Any) -> Request:
+    """The request of the base configuration, with the search `base`, with changed keys; `__` stands for a dot."""
+    values = copy.deepcopy(BASES[base])
     for name, value in changes.items():
         *groups, key = name.split("__")
         place = values
@@ -130,7 +137,7 @@ def test_a_key_nearly_like_an_axis_suggests_the_axis() -> None:
 
 
 def test_a_missing_key_is_named_with_the_override_that_sets_it() -> None:
-    values = copy.deepcopy(BASE)
+    values = copy.deepcopy(BASES["grid"])
     del values["model"]["path"]
     with pytest.raises(RequestError, match=r"^model\.path is missing; set it with model\.path="):
         read_request(OmegaConf.create(values))
@@ -157,7 +164,7 @@ def test_what_workers_get_in_their_environment_is_never_stored(secrets: dict[str
 def test_the_stored_configuration_is_the_whole_of_it_but_for_secrets() -> None:
     read = request(rho=[0.01, 0.5])
     stored = json.loads(read.question.config_json)
-    expected = OmegaConf.to_container(OmegaConf.create({**BASE, "rho": [0.01, 0.5]}), resolve=True)
+    expected = OmegaConf.to_container(OmegaConf.create({**BASES["grid"], "rho": [0.01, 0.5]}), resolve=True)
     assert isinstance(expected, dict)
     del expected["cluster"]["env"]
     assert stored == expected
@@ -246,8 +253,10 @@ def test_a_whole_number_beyond_all_floats_is_no_rho() -> None:
 @settings(max_examples=250, deadline=None)
 @given(key=st.sampled_from([key for key in KEYS if key not in ("tau", "layer", "rho")]), value=JUNK)
 def test_any_value_of_any_setting_is_read_or_refused_by_name_in_one_line(key: str, value: Any) -> None:
+    setting = key.removeprefix("search.")
+    search = next((name for name, spec in SPECS.items() if setting in typing.get_type_hints(spec)), "grid")
     try:
-        read = request(**{key.replace(".", "__"): value})
+        read = request(base=search, **{key.replace(".", "__"): value})
     except RequestError as error:
         message = str(error)
         assert message.startswith(key)
@@ -255,10 +264,9 @@ def test_any_value_of_any_setting_is_read_or_refused_by_name_in_one_line(key: st
         assert "\n" not in message
         return
     taken: Any = read.settings
-    schema: Any = Settings
     for part in key.split("."):
-        hint = typing.get_type_hints(schema)[part]
-        taken, schema = getattr(taken, part), next(iter(typing.get_args(hint)), hint)
+        hint = typing.get_type_hints(type(taken))[part]
+        taken = getattr(taken, part)
     TypeAdapter(hint).validate_python(taken, strict=True)
 
 

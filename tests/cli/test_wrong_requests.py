@@ -99,6 +99,29 @@ LINES: dict[str, tuple[str, ...]] = {
     "-m dataset.path=DATA/prompts.parquet,DATA/four.parquet": ("lacks the column answer",),
     "-m store.path=a,b": ("store", "'a'", "'b'"),
     "-m hydra/launcher=basic rho=0.1,2": ("rho=2", *RHO),
+    # searches
+    "search=gradiant": ("search=gradiant", "did you mean gradient?", "racing"),
+    "search.name=random": ("search.name=random", "gradient", "optuna"),
+    "search=gradient search.score=first20": ("search.score=first20", "'predicted_gain'", "'last20'"),
+    "search=gradient search.gradient_samples=some": ("search.gradient_samples=some", "integer", "'all'"),
+    "search=gradient search.top_matrices=0": ("search.top_matrices=0", "1 or more"),
+    "search=gradient search.min_examples=3": ("search.min_examples is no setting of the search that is chosen",),
+    "search=gradient intervention=prune": ("search=gradient", "intervention=prune", "laser", "clustered"),
+    "search=halving intervention=none": ("search=halving", "intervention=none", "search=grid"),
+    "search=halving search.reduction=1": ("search.reduction=1", "2 or more"),
+    "search=halving rho=1": ("search=halving", "rho=1"),
+    "search=racing search.error=1": ("search.error=1", "between 0 and 1"),
+    "search=racing objective=mean_accuracy": ("search=racing", "objective=mean_accuracy", "search=halving"),
+    "search=greedy intervention=clustered": ("search=greedy", "one value"),
+    "objective=f1": ("objective=f1", "'accuracy'", "'mean_log_loss'"),
+    "guard=fevr": ("guard=fevr", "did you mean fever?"),
+    "guard=jsonl": ("guard.dataset.path is missing", "guard.dataset.path=<value>"),
+    "guard=demo guard.bound=-1": ("guard.bound=-1", "0 or more"),
+    "guard=demo guard.limit=0": ("guard.limit=0", "1 or more"),
+    "guard=demo guard.dataset.path=nowhere.csv": ("nowhere.csv", "prompt", "answer"),
+    "intervention=clustered intervention.options.clusters=0": ("intervention.options.clusters=0", "1 or more"),
+    "intervention=clustered intervention.options.clusters=[]": ("intervention.options.clusters=[]", "empty"),
+    "intervention=clustered intervention.options.allocation=all": ("intervention.options.allocation=all", "pooled"),
 }
 
 
@@ -184,6 +207,9 @@ def test_a_mistake_that_needs_no_model_is_told_in_a_moment(line: str, command: R
             ("dataset=words row 0", "'amber anchor'", "one token", "dataset.scoring=generation"),
         ),
         ("dataset.path=DATA/unknown.csv", ("dataset=demo row 0", "'zebra'", "cannot be told")),
+        ("search=gradient search.gradient_samples=481", ("search.gradient_samples=481", "480", "all")),
+        ("search=halving search.min_examples=481", ("search.min_examples=481", "480", "search=halving")),
+        ("search=halving evaluation.limit=20", ("search.min_examples=32", "20 examples", "search=halving")),
     ],
 )
 def test_a_mistake_that_only_the_model_shows_is_found_before_its_weights_are_read(

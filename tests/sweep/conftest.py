@@ -13,21 +13,29 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
+from laser_sweep.analysis.selection import Objective
 from laser_sweep.engine.models.checkpoint import Checkpoint
 from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.engine.tasks.example import Example, Task
 from laser_sweep.engine.tasks.spec import DatasetSpec
+from laser_sweep.probe import Probe, ProbeResult
 from laser_sweep.store.store import ParquetStore
-from laser_sweep.sweep.jobs import EvaluationSpec, Job, Question, build_jobs
+from laser_sweep.sweep.jobs import EvaluationSpec, GuardSpec, Job, Question, build_jobs
+from laser_sweep.sweep.outcome import Outcome
 from laser_sweep.sweep.plan import Resume
-from laser_sweep.sweep.protocols import WorkUnit
-from laser_sweep.sweep.run import Outcome, Sweep
-from laser_sweep.sweep.search.grid import Axes, Intervention, LayerName, Proposal
+from laser_sweep.sweep.protocols import Work, WorkResult, WorkUnit
+from laser_sweep.sweep.run import Sweep
+from laser_sweep.sweep.search.space import Axes, Intervention, LayerName, Place, Space
+from laser_sweep.sweep.search.spec import GridSpec, SearchSpec
 from laser_sweep.sweep.tracking.tracker import GuardedTracker, NullTracker
-from laser_sweep.trial import Edit, Matrix, Metrics, ModelId, Predictions, Seconds, Trial, TrialResult
+from laser_sweep.trial import Footprint, Matrix, Metrics, ModelId, Predictions, Seconds, Trial, TrialResult
 
 if TYPE_CHECKING:
     from laser_sweep.engine.worker import Workload
+
+
+GRID = GridSpec()
+LASER = Intervention(name="laser", method="laser")
 
 
 @pytest.fixture(scope="session")
@@ -44,29 +52,40 @@ def make_job() -> Callable[..., Job]:
         examples: int = 50,
         seed: int = 0,
         config_json: str = "{}",
+        search: SearchSpec = GRID,
+        objective: Objective = "accuracy",
+        guard: Job | None = None,
+        bound: float = 0.1,
+        places: Sequence[Place] | None = None,
+        intervention: Intervention = LASER,
         **evaluation: object,
     ) -> Job:
         """A grid over a model that does not exist; 50 examples are 10 of val and 40 of test."""
         spec = ModelSpec(name=model, path="nowhere")
+        guard_spec = None if guard is None else GuardSpec(dataset=guard.question.dataset, bound=bound)
+        there = places or [Place(t, at, (Matrix(t, at),)) for t in tau for at in layer]
+        space = Space(intervention=intervention, places=tuple(there), rhos=tuple(rho))
         identity = ModelId(name=model, repo="", revision=revision or f"files of {model}", dtype="float32")
         return Job(
             question=Question(
                 sweep=sweep,
                 model=spec,
                 dataset=DatasetSpec(name=dataset, format="prompt_answer"),
-                intervention=Intervention(name="laser", method="laser"),
+                intervention=intervention,
                 axes=Axes(tau=tuple(tau), layer=tuple(layer), rho=tuple(rho)),
                 evaluation=EvaluationSpec(**evaluation),
                 seed=seed,
                 config_json=config_json,
+                search=search,
+                objective=objective,
+                guard=guard_spec,
             ),
             checkpoint=Checkpoint(spec, Path("nowhere"), identity, num_layers=3),
             task=Task(
                 dataset, tuple(Example(id=str(i), prompt=f"{dataset} {i} is", gold="red") for i in range(examples))
             ),
-            proposals=tuple(
-                Proposal((Edit(matrix=Matrix(t, at), rho=r),), t, at, r) for t in tau for at in layer for r in rho
-            ),
+            space=space,
+            guard=guard,
             prompt_tokens={"val": 1_000, "test": 4_000},
             parameters=5_000_000,
             num_layers=3,
@@ -78,11 +97,17 @@ def make_job() -> Callable[..., Job]:
 @pytest.fixture(scope="session")
 def answered() -> Callable[..., TrialResult]:
     def make(
-        trial: Trial, correct: Sequence[bool] | npt.NDArray[np.bool_], *, log_loss: float = 1.0, **changes: object
+        trial: Trial,
+        correct: Sequence[bool] | npt.NDArray[np.bool_],
+        *,
+        log_loss: float | npt.NDArray[np.float64] = 1.0,
+        ids: Sequence[str] | None = None,
+        **changes: object,
     ) -> TrialResult:
         """What a worker returns for a trial that gets these examples right."""
         right = np.asarray(correct, dtype=np.bool_)
         count = len(right)
+        losses = np.broadcast_to(np.float64(log_loss), right.shape)
         accuracy = float(right.mean())
         values: dict[str, object] = {
             "trial": trial,
@@ -91,14 +116,14 @@ def answered() -> Callable[..., TrialResult]:
                 num_examples=count,
                 accuracy=accuracy,
                 accuracy_stderr=float(np.sqrt(accuracy * (1 - accuracy) / count)),
-                log_loss=log_loss,
+                log_loss=float(losses.mean()),
             ),
             "predictions": Predictions(
-                example_id=tuple(map(str, range(count))),
+                example_id=tuple(map(str, range(count)) if ids is None else ids),
                 prediction=("red",) * count,
                 gold=("red",) * count,
                 correct=right,
-                gold_log_prob=np.full(count, -log_loss),
+                gold_log_prob=-losses,
                 gold_length=np.ones(count, dtype=np.int64),
                 gold_rank=np.zeros(count, dtype=np.int64),
                 text_rank=np.zeros(count, dtype=np.int64),
@@ -108,7 +133,7 @@ def answered() -> Callable[..., TrialResult]:
                 relation=(None,) * count,
                 frequency=(None,) * count,
             ),
-            "ranks": (1,) * len(trial.edits),
+            "footprints": (Footprint(rank=1, parameters=64),) * len(trial.edits),
             "worker": "host-1",
             "device": "cpu",
             "seconds": Seconds(eval=0.5),
@@ -121,26 +146,28 @@ def answered() -> Callable[..., TrialResult]:
 
 
 class Devices:
-    """An Executor: measures trials with a function, in the order of the units or another one."""
+    """An Executor: measures trials and answers probes with functions, in the order of the units or another one."""
 
     def __init__(
         self,
         measure: Callable[[Trial], TrialResult],
-        order: Callable[[list[Trial]], Sequence[Trial]],
+        look: Callable[[Probe], ProbeResult],
+        order: Callable[[list[Work]], Sequence[Work]],
     ) -> None:
         self._measure = measure
+        self._look = look
         self._order = order
         self._draining = False
-        self.asked: list[list[Trial]] = []
+        self.asked: list[list[Work]] = []
         self.closed = 0
 
-    def run(self, units: Sequence[WorkUnit]) -> Iterator[TrialResult]:
-        trials = [trial for unit in units for trial in unit.trials]
-        self.asked.append(trials)
-        for trial in self._order(trials):
+    def run(self, units: Sequence[WorkUnit]) -> Iterator[WorkResult]:
+        works = [work for unit in units for work in unit.trials]
+        self.asked.append(works)
+        for work in self._order(works):
             if self._draining:
                 return
-            yield self._measure(trial)
+            yield self._look(work) if isinstance(work, Probe) else self._measure(work)
 
     def drain(self) -> None:
         self._draining = True
@@ -235,17 +262,40 @@ def measure(
     return lambda trial: answered(trial, answers(trial))
 
 
+@pytest.fixture(scope="session")
+def simulated(answered: Callable[..., TrialResult]) -> Callable[..., Callable[[Trial], TrialResult]]:
+    def make(effect: Callable[[Trial], tuple[float, float]], *jobs: Job) -> Callable[[Trial], TrialResult]:
+        """Measures with what `effect` says of a trial: accuracy and log-loss on all of the split. An example is as hard
+        for every trial, however many are asked: it is right where its place among them is below the accuracy."""
+        tasks = {job.task.revision: job.task for job in jobs}
+
+        def measure(trial: Trial) -> TrialResult:
+            asked, task = trial.evaluation, tasks[trial.evaluation.revision]
+            whole = [example.id for example in task.split(asked.split)]
+            places = (np.random.default_rng(len(whole)).permutation(len(whole)) + 0.5) / len(whole)
+            hardness = dict(zip(whole, places, strict=True))
+            ids = [example.id for example in task.split(asked.split, asked.limit, asked.seed)]
+            hard = np.array([hardness[example] for example in ids])
+            accuracy, log_loss = effect(trial)
+            return answered(trial, hard < accuracy, log_loss=log_loss + hard - 0.5, ids=ids)
+
+        return measure
+
+    return make
+
+
 @pytest.fixture
 def rig(store: ParquetStore, measure: Callable[[Trial], TrialResult]) -> Callable[..., Rig]:
     def make(
         measure: Callable[[Trial], TrialResult] = measure,
         *,
-        order: Callable[[list[Trial]], Sequence[Trial]] = lambda trials: trials,
+        look: Callable[[Probe], ProbeResult] = lambda probe: ProbeResult(probe=probe, status="failed", error="blind"),
+        order: Callable[[list[Work]], Sequence[Work]] = lambda works: works,
         tracker: Listener | None = None,
         resume: Resume = "auto",
     ) -> Rig:
         """Devices that answer at once and a real store."""
-        return Rig(store, Devices(measure, order), tracker or Listener(), Watcher(), resume)
+        return Rig(store, Devices(measure, look, order), tracker or Listener(), Watcher(), resume)
 
     return make
 
@@ -293,17 +343,19 @@ def demo_job() -> Callable[..., Job]:
         tau: Sequence[str] = ("each",),
         layer: Sequence[LayerName] = ("each",),
         rho: Sequence[float] = (0.1,),
+        search: SearchSpec = GRID,
         **evaluation: object,
     ) -> Job:
         question = Question(
             sweep="demo",
             model=ModelSpec(name="demo", path="package://demo/assets"),
             dataset=DatasetSpec(name="demo", format="prompt_answer", path="package://demo/assets/examples.parquet"),
-            intervention=Intervention(name="laser", method="laser"),
+            intervention=LASER,
             axes=Axes(tau=tuple(tau), layer=tuple(layer), rho=tuple(rho)),
             evaluation=EvaluationSpec(**{"limit": 50, "test_limit": 50, **evaluation}),
             seed=0,
             config_json="{}",
+            search=search,
         )
         return build_jobs([question])[0]
 

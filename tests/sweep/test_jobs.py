@@ -99,7 +99,7 @@ from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.errors import RequestError
 from laser_sweep.sweep.jobs import EvaluationSpec, Question, build_jobs
-from laser_sweep.sweep.search.grid import Axes, Intervention
+from laser_sweep.sweep.search.space import Axes, Intervention
 question = Question(
     sweep="s", model=ModelSpec(name="demo", path="package://demo/assets"),
     dataset=DatasetSpec(name="demo", format="prompt_answer", path="package://demo/assets/examples.parquet"),

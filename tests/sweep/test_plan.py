@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from laser_sweep.probe import Probe, ProbeResult
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.sweep.jobs import Job
-from laser_sweep.sweep.plan import compare, plan_sweep, search_trials, subtract_stored, work_units
-from laser_sweep.trial import TAUS, Edit, Evaluation, Matrix, ModelId, Trial, TrialResult
+from laser_sweep.sweep.plan import compare, first_trials, plan_sweep, subtract_stored, work_units
+from laser_sweep.sweep.search.space import grid
+from laser_sweep.trial import TAUS, Edit, Evaluation, ExampleScores, Matrix, ModelId, Trial, TrialResult
 
 MakeJob = Callable[..., Job]
 Answered = Callable[..., TrialResult]
@@ -31,8 +31,14 @@ class StoreOf:
     def find(self, trials: Iterable[Trial]) -> dict[str, TrialResult]:
         return {trial.key: self._results[trial.key] for trial in trials if trial.key in self._results}
 
-    def correct(self, key: str) -> npt.NDArray[np.bool_] | None:
+    def scores(self, key: str) -> ExampleScores | None:
         raise AssertionError("planning needs no predictions")
+
+    def find_probe(self, probe: Probe) -> ProbeResult | None:
+        raise AssertionError("planning needs no spectra")
+
+    def write_probe(self, result: ProbeResult) -> None:
+        raise AssertionError("planning writes nothing")
 
     def write(self, result: TrialResult, sweep: str, config_json: str) -> None:
         raise AssertionError("planning writes nothing")
@@ -44,14 +50,14 @@ class StoreOf:
 def test_jobs_on_the_same_model_and_examples_compete(make_job: MakeJob) -> None:
     first, second = make_job(rho=(0.1, 0.2), sweep="first"), make_job(rho=(0.2, 0.3), sweep="second")
     [comparison] = compare([first, second])
-    asked = [(trial.layer, trial.rho) for trial in comparison.trials.values()]
+    asked = [(candidate.layer, candidate.rho) for candidate in grid(comparison.spaces)]
     assert asked == [(at, r) for at in range(3) for r in (0.1, 0.2)] + [(at, 0.3) for at in range(3)]
 
 
 def test_a_trial_belongs_to_the_job_that_asked_first(make_job: MakeJob) -> None:
     first, second = make_job(rho=(0.1, 0.2), sweep="first"), make_job(rho=(0.2, 0.3), sweep="second")
     [comparison] = compare([first, second])
-    owners = {trial.rho: comparison.questions[trial.edits].sweep for trial in comparison.trials.values()}
+    owners = {edit.rho: question.sweep for [edit], question in comparison.owners.items()}
     assert owners == {0.1: "first", 0.2: "first", 0.3: "second"}
 
 
@@ -68,24 +74,22 @@ def test_a_limit_above_the_size_of_the_split_changes_nothing(make_job: MakeJob) 
 
 
 def test_a_comparison_measures_the_untouched_model_first_and_once(make_job: MakeJob) -> None:
-    [comparison] = compare([make_job(), make_job(rho=(0.2,))])
-    wanted = comparison.wanted("val")
+    wanted = first_trials(compare([make_job(), make_job(rho=(0.2,))]))
     assert [trial.untouched for trial in wanted] == [True] + [False] * 6
     assert {trial.evaluation.split for trial in wanted} == {"val"}
 
 
 def test_the_same_edits_on_test_are_drawn_with_the_limit_of_test(make_job: MakeJob) -> None:
-    [comparison] = compare([make_job(limit=5, test_limit=7, seed=3)])
-    trial = next(iter(comparison.trials.values()))
-    there = comparison.on(trial, "test")
+    job = make_job(limit=5, test_limit=7, seed=3)
+    trial, there = job.trials("val")[0], job.trials("test")[0]
     assert there.edits == trial.edits
     assert (trial.evaluation.limit, trial.evaluation.seed) == (5, 3)
     assert (there.evaluation.split, there.evaluation.limit, there.evaluation.seed) == ("test", 7, 3)
 
 
 def test_a_search_looks_at_val_alone_unless_asked_for_all(make_job: MakeJob) -> None:
-    on_val = search_trials(compare([make_job()]))
-    on_both = search_trials(compare([make_job(split="all")]))
+    on_val = first_trials(compare([make_job()]))
+    on_both = first_trials(compare([make_job(split="all")]))
     assert {trial.evaluation.split for trial in on_val} == {"val"}
     assert len(on_both) == 2 * len(on_val)
     assert {trial.key for trial in on_val} < {trial.key for trial in on_both}
@@ -97,7 +101,7 @@ def test_a_search_looks_at_val_alone_unless_asked_for_all(make_job: MakeJob) -> 
 @pytest.fixture
 def half_done(make_job: MakeJob, answered: Answered, tmp_path: Path) -> tuple[list[Trial], ParquetStore]:
     """Four trials: one done, one failed, two never run."""
-    trials = search_trials(compare([make_job()]))
+    trials = first_trials(compare([make_job()]))
     store = ParquetStore(tmp_path)
     store.write(answered(trials[0], [True, False]), "sweep", "{}")
     store.write(TrialResult(trial=trials[1], status="failed", error="it broke"), "sweep", "{}")
@@ -125,13 +129,13 @@ def test_a_reused_result_is_the_stored_one(half_done: tuple[list[Trial], Parquet
 
 
 def test_a_trial_that_is_asked_for_twice_runs_once(make_job: MakeJob) -> None:
-    trials = search_trials(compare([make_job()]))
+    trials = first_trials(compare([make_job()]))
     plan = subtract_stored([*trials, *trials], StoreOf(), "auto")
     assert list(plan.pending) == trials
 
 
 def test_three_more_rhos_run_only_those_three(make_job: MakeJob, answered: Answered) -> None:
-    before = search_trials(compare([make_job(layer=(1,), rho=(0.1, 0.2))]))
+    before = first_trials(compare([make_job(layer=(1,), rho=(0.1, 0.2))]))
     store = StoreOf(answered(trial, [True]) for trial in before)
     plan = plan_sweep([make_job(layer=(1,), rho=(0.1, 0.2, 0.3, 0.4, 0.5))], store, "auto")
     assert [trial.rho for trial in plan.pending] == [0.3, 0.4, 0.5]
@@ -143,7 +147,7 @@ def test_three_more_rhos_run_only_those_three(make_job: MakeJob, answered: Answe
 
 def test_the_untouched_models_come_first_of_all(make_job: MakeJob) -> None:
     jobs = [make_job(model="b"), make_job(model="a"), make_job(model="a", dataset="shapes")]
-    units = work_units(search_trials(compare(jobs)))
+    units = work_units(first_trials(compare(jobs)))
     untouched = [all(trial.untouched for trial in unit.trials) for unit in units]
     assert untouched == [True] * 3 + [False] * 9
     assert [len(unit.trials) for unit in units[:3]] == [1, 1, 1]
@@ -151,7 +155,7 @@ def test_the_untouched_models_come_first_of_all(make_job: MakeJob) -> None:
 
 def test_a_unit_is_one_layer_of_one_model_on_one_data_set(make_job: MakeJob) -> None:
     jobs = [make_job(tau=TAUS, rho=(0.1, 0.2), model=model, dataset=data) for model in "ab" for data in "cd"]
-    units = work_units(search_trials(compare(jobs)))
+    units = work_units(first_trials(compare(jobs)))
     edited = [unit for unit in units if not unit.trials[0].untouched]
     assert len(edited) == 4 * 3
     for unit in edited:
@@ -160,14 +164,14 @@ def test_a_unit_is_one_layer_of_one_model_on_one_data_set(make_job: MakeJob) -> 
 
 
 def test_a_unit_is_ordered_by_matrix_so_that_a_factorisation_serves_all_rhos(make_job: MakeJob) -> None:
-    trials = search_trials(compare([make_job(tau=("fc_out", "fc_in"), layer=(1,), rho=(0.3, 0.1, 0.2))]))
+    trials = first_trials(compare([make_job(tau=("fc_out", "fc_in"), layer=(1,), rho=(0.3, 0.1, 0.2))]))
     [_, unit] = work_units(sorted(trials, key=lambda trial: trial.rho or 0))
     taus = [trial.edits[0].matrix.tau for trial in unit.trials]
     assert taus == sorted(taus)
 
 
 def test_neighbouring_layers_follow_each_other(make_job: MakeJob) -> None:
-    units = work_units(search_trials(compare([make_job(layer=(11, 2, 0, 10, 1))])))
+    units = work_units(first_trials(compare([make_job(layer=(11, 2, 0, 10, 1))])))
     assert [unit.trials[0].layer for unit in units[1:]] == [0, 1, 2, 10, 11]
 
 
@@ -199,7 +203,7 @@ trials = st.builds(
 
 def test_a_unit_costs_tokens_times_blocks_from_its_lowest_edit_up(make_job: MakeJob) -> None:
     job = make_job(layer=(0, 2))  # of 3 layers, 1,000 tokens on val and 4,000 on test
-    costs = [(unit.trial_cost, unit.entry_cost) for unit in work_units(search_trials(compare([job])), [job])]
+    costs = [(unit.trial_cost, unit.entry_cost) for unit in work_units(first_trials(compare([job])), [job])]
     assert costs == [(3_000, 0), (3_000, 0), (1_000, 2_000)]
     (on_test,) = work_units([job.trials("test")[-1]], [job])
     assert (on_test.trial_cost, on_test.entry_cost) == (4_000, 8_000)

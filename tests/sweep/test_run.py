@@ -38,7 +38,7 @@ def test_a_sweep_measures_everything_on_val_and_the_winner_beside_the_untouched_
     assert {trial.evaluation.split for trial in search} == {"val"}
     winner = job.trials("test")[2]  # layer 2 gets 7 of 10 right
     assert [trial.key for trial in confirmation] == [job.untouched("test").key, winner.key]
-    assert ran.outcome.confirmed[0].winner.trial == winner
+    assert ran.outcome.confirmed[0][0].winner.trial == winner
     assert set(rows().index) == {trial.key for trial in search + confirmation} == set(ran.outcome.results)
 
 
@@ -46,11 +46,11 @@ def test_the_confirmed_gain_pairs_the_answers_on_test(run: Run, make_job: MakeJo
     job = make_job()
     ran = run(job)
     difference = answers(job.trials("test")[2]).astype(float) - answers(job.untouched("test"))
-    gain = ran.outcome.confirmed[0].gain
+    gain = ran.outcome.confirmed[0][0].gain
     assert gain is not None
     assert gain.gain == pytest.approx(difference.mean())
     assert gain.stderr == pytest.approx(difference.std() / np.sqrt(40))
-    assert ran.outcome.confirmed[0].untouched.measured().accuracy == answers(job.untouched("test")).mean()
+    assert ran.outcome.confirmed[0][0].untouched.measured().accuracy == answers(job.untouched("test")).mean()
 
 
 def test_ties_in_accuracy_are_decided_by_log_loss(run: Run, make_job: MakeJob, answered: Answered) -> None:
@@ -59,7 +59,7 @@ def test_ties_in_accuracy_are_decided_by_log_loss(run: Run, make_job: MakeJob, a
         return answered(trial, [True] * {"val": 10, "test": 40}[trial.evaluation.split], log_loss=log_loss)
 
     ran = run(make_job(), measure=equal_but_for_log_loss)
-    assert ran.outcome.confirmed[0].winner.trial.layer == 1
+    assert ran.outcome.confirmed[0][0].winner.trial.layer == 1
 
 
 def test_the_untouched_model_wins_where_no_edit_is_better(run: Run, make_job: MakeJob, answered: Answered) -> None:
@@ -69,7 +69,7 @@ def test_the_untouched_model_wins_where_no_edit_is_better(run: Run, make_job: Ma
     job = make_job()
     ran = run(job, measure=harm)
     assert [trial.key for trial in ran.devices.asked[1]] == [job.untouched("test").key]
-    assert ran.outcome.confirmed[0].winner.trial.untouched
+    assert ran.outcome.confirmed[0][0].winner.trial.untouched
 
 
 def test_nothing_is_measured_on_test_without_confirmation(run: Run, make_job: MakeJob, rows: Rows) -> None:
@@ -86,7 +86,7 @@ def test_evaluating_all_measures_every_trial_on_both_splits_at_once(
     ran = run(job)
     assert len(ran.devices.asked) == 1
     assert rows().groupby("split").size().to_dict() == {"val": 4, "test": 4}
-    assert ran.outcome.confirmed[0].winner.trial == job.trials("test")[2]
+    assert ran.outcome.confirmed[0][0].winner.trial == job.trials("test")[2]
     for split in ("val", "test"):
         assert_gains(job.trials(split), job.untouched(split))
 
@@ -101,8 +101,8 @@ def test_two_models_each_have_their_own_winner(
 
     jobs = [make_job(), make_job(model="other")]
     ran = run(*jobs, measure=best_is_2_but_0_for_the_other)
-    assert [ran.outcome.confirmed[place].winner.trial.layer for place in (0, 1)] == [2, 0]
-    assert [ran.outcome.confirmed[place].winner.trial.model.name for place in (0, 1)] == ["tiny", "other"]
+    assert [ran.outcome.confirmed[place][0].winner.trial.layer for place in (0, 1)] == [2, 0]
+    assert [ran.outcome.confirmed[place][0].winner.trial.model.name for place in (0, 1)] == ["tiny", "other"]
     assert {trial.key for trial in ran.devices.asked[1]} == {
         jobs[0].untouched("test").key,
         jobs[1].untouched("test").key,
@@ -127,7 +127,7 @@ def test_a_result_is_stored_before_the_tracker_hears_of_it(
 
     def look(result: TrialResult) -> None:
         key = result.trial.key
-        stored.append(key in rows().index and store.correct(key) is not None)
+        stored.append(key in rows().index and store.scores(key) is not None)
 
     monkeypatch.setattr(listener, "trial", look)
     run(make_job(), tracker=listener)
@@ -157,7 +157,7 @@ def test_a_tracker_that_raises_is_reported_once_and_changes_nothing(
     monkeypatch.setattr(listener, broken, fail)
     ran = run(make_job(), tracker=listener)
     assert len(rows()) == len(ran.outcome.results) == 6
-    assert ran.outcome.confirmed[0].winner.trial.layer == 2
+    assert ran.outcome.confirmed[0][0].winner.trial.layer == 2
     [note] = ran.progress.notes
     assert "ConnectionError: the server is away" in note
     assert ran.outcome.tracked is None
@@ -208,7 +208,7 @@ def test_the_same_edits_on_more_examples_are_stored_with_the_configuration_that_
 def test_answers_are_kept_on_disk_not_in_memory(run: Run, make_job: MakeJob, store: ParquetStore) -> None:
     ran = run(make_job())
     assert {result.predictions for result in ran.outcome.results.values()} == {None}
-    assert all(store.correct(key) is not None for key in ran.outcome.results)
+    assert all(store.scores(key) is not None for key in ran.outcome.results)
 
 
 def test_model_loads_are_counted(run: Run, make_job: MakeJob, measure: Callable[[Trial], TrialResult]) -> None:
@@ -233,7 +233,7 @@ def test_a_failed_trial_is_kept_and_the_others_go_on(
     job = make_job()
     ran = run(job, measure=fail_layer_2)
     assert [result.trial.layer for result in ran.outcome.failed] == [2]
-    assert ran.outcome.confirmed[0].winner.trial.layer == 1
+    assert ran.outcome.confirmed[0][0].winner.trial.layer == 1
     row = rows().loc[job.trials("val")[2].key]
     assert (row["status"], row["error"]) == ("failed", "it broke")
     assert (
@@ -292,7 +292,7 @@ def test_the_same_sweep_again_runs_nothing_and_says_the_same(run: Run, make_job:
     assert again.tracker.calls == []
     assert again.progress.started == []
     assert (again.outcome.reused, again.outcome.ran) == (6, 0)
-    assert again.outcome.confirmed[0].gain == ran.outcome.confirmed[0].gain
+    assert again.outcome.confirmed[0][0].gain == ran.outcome.confirmed[0][0].gain
     assert {key: result.metrics for key, result in again.outcome.results.items()} == {
         key: result.metrics for key, result in ran.outcome.results.items()
     }

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from laser_sweep.sweep.jobs import Job
-from laser_sweep.sweep.run import Outcome
+from laser_sweep.sweep.outcome import Outcome
 from laser_sweep.trial import Trial, TrialResult
 
 Run = Callable[..., Any]  # runs jobs and returns the parts of the sweep
@@ -34,7 +34,7 @@ from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.sweep.jobs import EvaluationSpec, Job, Question
 from laser_sweep.sweep.run import Sweep
-from laser_sweep.sweep.search.grid import Axes, Intervention, Proposal
+from laser_sweep.sweep.search.space import Axes, Intervention, Place, Space
 from laser_sweep.sweep.tracking.tracker import NullTracker
 from laser_sweep.trial import *
 
@@ -47,8 +47,9 @@ question = Question(
 job = Job(
     question=question, checkpoint=Checkpoint(spec, Path("."), ModelId(name="m", repo="", revision="1", dtype="x"), 9),
     task=Task("d", tuple(Example(id=str(i), prompt="p", gold="g") for i in range(50))),
-    proposals=tuple(
-        Proposal((Edit(matrix=Matrix("fc_in", layer), rho=0.1),), "fc_in", layer, 0.1) for layer in range(200)
+    space=Space(
+        intervention=question.intervention, rhos=(0.1,),
+        places=tuple(Place("fc_in", layer, (Matrix("fc_in", layer),)) for layer in range(200)),
     ),
     prompt_tokens={"val": 1, "test": 1}, parameters=1, num_layers=2,
 )
@@ -68,7 +69,7 @@ class Devices:
             right = np.ones(len(job.task.split(trial.evaluation.split)), dtype=bool)
             n = len(right)
             yield TrialResult(
-                trial=trial, status="done", ranks=(1,) * len(trial.edits),
+                trial=trial, status="done", footprints=(Footprint(rank=1),) * len(trial.edits),
                 metrics=Metrics(num_examples=n, accuracy=1.0, accuracy_stderr=0.0, log_loss=0.0),
                 predictions=Predictions(
                     example_id=("e",) * n, prediction=("p",) * n, gold=("g",) * n, correct=right,
@@ -176,7 +177,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(
     again = run(make_job())
     assert [trial.layer for trial in again.devices.asked[0]] == [2]
     assert not again.outcome.interrupted
-    assert again.outcome.confirmed[0].winner.trial.layer == 2
+    assert again.outcome.confirmed[0][0].winner.trial.layer == 2
 
 
 def test_results_that_wait_for_the_untouched_model_are_stored_when_the_sweep_is_interrupted(

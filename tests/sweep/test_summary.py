@@ -14,8 +14,8 @@ from scipy.stats import binomtest
 
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.sweep.jobs import Job
+from laser_sweep.sweep.outcome import Outcome
 from laser_sweep.sweep.plan import plan_sweep
-from laser_sweep.sweep.run import Outcome
 from laser_sweep.sweep.summary import print_outcome, print_plan
 from laser_sweep.trial import Seconds, Trial, TrialResult
 
@@ -68,7 +68,7 @@ def test_the_winner_is_told_with_its_gain_on_test(
     assert "on test (40 examples, looked at once): untouched 40.0 ± 7.7 %, log-loss 1.000" in text
     [line] = [line for line in text.splitlines() if line.startswith("winner")]
     assert line.startswith("winner laser fc_in[2] rho=0.1: 70.0 ± 7.2 %, log-loss 1.000, gain +30.0 ±")
-    assert f"± {error:.1f} points, p = " in line
+    assert f"± {error:.1f} points (95 %: " in line
     wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
     assert float(line.split("p = ")[1]) == pytest.approx(binomtest(wins, wins + losses).pvalue, rel=0.05)
 

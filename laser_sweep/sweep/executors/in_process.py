@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from laser_sweep.engine.editing.spec import CacheSpec
 from laser_sweep.engine.worker import Worker, Workload
-from laser_sweep.sweep.protocols import WorkUnit
-from laser_sweep.trial import TrialResult
+from laser_sweep.sweep.protocols import WorkResult, WorkUnit
 
 
 class InProcessExecutor:
@@ -19,13 +18,14 @@ class InProcessExecutor:
         self._worker: Worker | None = None
         self._draining = False
 
-    def run(self, units: Sequence[WorkUnit]) -> Iterator[TrialResult]:
+    def run(self, units: Sequence[WorkUnit]) -> Iterator[WorkResult]:
         if self._worker is None:
             self._worker = Worker(self._workloads, cache=self._cache)
-        for result in self._worker.run(trial for unit in units for trial in unit.trials):
-            yield result
-            if self._draining:
-                return
+        for unit in units:
+            for work in unit.trials:
+                yield self._worker.carry_out(work)
+                if self._draining:
+                    return
 
     def drain(self) -> None:
         self._draining = True

@@ -7,15 +7,14 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from laser_sweep.sweep.executors.stretches import cut
-from laser_sweep.sweep.protocols import WorkUnit
-from laser_sweep.trial import Trial
+from laser_sweep.sweep.protocols import Work, WorkUnit
 
 
 @dataclass(slots=True, eq=False)
 class _Part:
     """What is left of a unit, or of a part of it."""
 
-    trials: deque[Trial]
+    trials: deque[Work]
     unit: WorkUnit
 
     @property
@@ -33,10 +32,10 @@ class TrialQueue:
     """
 
     def __init__(self, units: Sequence[WorkUnit], workers: int | None = None) -> None:
-        edited = [unit for unit in units if not unit.untouched]
+        edited = [unit for unit in units if not unit.urgent]
         self._waiting = [_parts(s) for s in (cut(units, workers) if workers else [(unit,) for unit in edited])]
-        self._urgent = [_parts([unit]) for unit in units if unit.untouched]
-        """Untouched models, on which all gains wait, and what dead workers left."""
+        self._urgent = [_parts([unit]) for unit in units if unit.urgent]
+        """Probes and untouched models, for which others wait, and what dead workers left."""
         self._assigned: dict[Hashable, deque[_Part]] = {}
         self._last: dict[Hashable, _Part] = {}
         """Where the last trial of each worker came from: the states that it holds."""
@@ -45,7 +44,7 @@ class TrialQueue:
         stretches = (*self._urgent, *self._waiting, *self._assigned.values())
         return sum(len(part.trials) for stretch in stretches for part in stretch)
 
-    def next(self, worker: Hashable) -> Trial | None:
+    def next(self, worker: Hashable) -> Work | None:
         """The next trial for a worker, None when there is nothing that it should do."""
         stretch = self._assigned.get(worker) or self._take(worker)
         if not stretch:
@@ -57,7 +56,7 @@ class TrialQueue:
             stretch.popleft()
         return trial
 
-    def put_back(self, worker: Hashable, trial: Trial | None) -> None:
+    def put_back(self, worker: Hashable, trial: Work | None) -> None:
         """A worker is gone: its work waits for another one, the trial that it was running first."""
         stretch = self._assigned.pop(worker, deque())
         last = self._last.pop(worker, None)

@@ -25,10 +25,11 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from laser_sweep.engine.editing.spec import CacheSpec
 from laser_sweep.engine.worker import Worker, Workload
 from laser_sweep.errors import RequestError
+from laser_sweep.probe import Probe, ProbeResult
 from laser_sweep.sweep.executors.queue import TrialQueue
 from laser_sweep.sweep.executors.spec import ClusterSpec
-from laser_sweep.sweep.protocols import WorkUnit
-from laser_sweep.trial import Trial, TrialResult
+from laser_sweep.sweep.protocols import Work, WorkResult, WorkUnit
+from laser_sweep.trial import TrialResult
 
 _POLL_SECONDS = 0.5
 _CONNECTION_SECONDS = 5.0
@@ -48,8 +49,8 @@ class _RayWorker:
     def ready(self) -> None:
         """Returns when the worker is up."""
 
-    def run(self, trial: Trial) -> TrialResult:
-        return next(self._worker.run([trial]))
+    def run(self, work: Work) -> WorkResult:
+        return self._worker.carry_out(work)
 
 
 class RayExecutor:
@@ -70,7 +71,7 @@ class RayExecutor:
         self._resources: dict[str, float] = {}
         self._draining = False
 
-    def run(self, units: Sequence[WorkUnit]) -> Iterator[TrialResult]:
+    def run(self, units: Sequence[WorkUnit]) -> Iterator[WorkResult]:
         self._start_workers(sum(len(unit.trials) for unit in units))
         self._queue = TrialQueue(units, workers=len(self._workers))
         calls = _Calls()
@@ -106,7 +107,7 @@ class RayExecutor:
                 break
             calls.add(calls.idle.pop(), trial)
 
-    def _lose(self, dead: ActorHandle, trial: Trial | None, calls: _Calls, error: RayError) -> TrialResult | None:
+    def _lose(self, dead: ActorHandle, trial: Work | None, calls: _Calls, error: RayError) -> WorkResult | None:
         """Puts a worker in the place of a dead one, whose trials go to others; a result where its trial is given up.
 
         Nobody waits for the new worker: after the loss of a machine there may be no room for it.
@@ -209,17 +210,17 @@ class _Calls:
     def __init__(self) -> None:
         self.attempts: dict[str, int] = {}
         self.idle: list[ActorHandle] = []
-        self._running: dict[Any, tuple[ActorHandle, Trial | None]] = {}
+        self._running: dict[Any, tuple[ActorHandle, Work | None]] = {}
         self._failed_starts = 0
 
-    def add(self, worker: ActorHandle, trial: Trial | None) -> None:
+    def add(self, worker: ActorHandle, trial: Work | None) -> None:
         if trial is None:
             self._running[worker.ready.remote()] = (worker, None)
         else:
             self.attempts[trial.key] = self.attempts.get(trial.key, 0) + 1
             self._running[worker.run.remote(trial)] = (worker, trial)
 
-    def ended(self, timeout: float) -> list[tuple[ActorHandle, Trial | None, Any]]:
+    def ended(self, timeout: float) -> list[tuple[ActorHandle, Work | None, Any]]:
         ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout)
         return [(*self._running.pop(reference), reference) for reference in ready]
 
@@ -232,16 +233,13 @@ class _Calls:
         self._failed_starts += 1
         return self._failed_starts
 
-    def failed(self, trial: Trial, reason: str) -> TrialResult:
-        now = time.time()
-        return TrialResult(
-            trial=trial,
-            status="failed",
-            error=reason,
-            attempt=self.attempts[trial.key],
-            started_at=now,
-            finished_at=now,
-        )
+    def failed(self, work: Work, reason: str) -> WorkResult:
+        now, attempt = time.time(), self.attempts[work.key]
+        if isinstance(work, Probe):
+            return ProbeResult(
+                probe=work, status="failed", error=reason, attempt=attempt, started_at=now, finished_at=now
+            )
+        return TrialResult(trial=work, status="failed", error=reason, attempt=attempt, started_at=now, finished_at=now)
 
 
 def _check_listening(address: str) -> None:

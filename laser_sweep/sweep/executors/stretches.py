@@ -24,13 +24,13 @@ def cut(units: Sequence[WorkUnit], workers: int) -> list[Stretch]:
     """At most `workers` stretches that hold every trial of the edited models once, the longest first.
 
     The time of the longest is bisected. For each guess the stretches are filled one after the other from the lowest
-    layers up: there trials are longest, and leave the least choice. Room is left for the untouched models, which are
-    handed out before everything else.
+    layers up: there trials are longest, and leave the least choice. Room is left for urgent units, which are handed out
+    before everything else.
     """
     reserved = [0.0] * workers
-    for number, unit in enumerate(unit for unit in units if unit.untouched):
+    for number, unit in enumerate(unit for unit in units if unit.urgent):
         reserved[number % workers] += unit.cost
-    edited = [unit for unit in units if not unit.untouched]
+    edited = [unit for unit in units if not unit.urgent]
     cutter = _Cutter(edited)
     low = cutter.work / workers
     high = cutter.work + sum(unit.entry_cost for unit in edited) + sum(reserved)

@@ -1,7 +1,7 @@
 """`hydra/sweeper=laser_sweep`: one job for each combination of config groups, whatever the size of the grid inside.
 
-Composing a configuration takes Hydra tens of milliseconds, so τ, ℓ and ρ are not composed one by one: a sweep over them
-becomes a list in one job, which the planner expands.
+Composing a configuration takes Hydra tens of milliseconds, so τ, ℓ, ρ and the options of an intervention are not
+composed one by one: a sweep over them becomes a list in one job, which the planner expands.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 AXES = ("tau", "layer", "rho")
+OPTIONS = "intervention.options."
 
 
 ConfigStore.instance().store(
@@ -51,13 +52,13 @@ class LaserSweeper(Sweeper):
 
 
 def jobs(overrides: Sequence[Override]) -> list[list[str]]:
-    """The command lines of the jobs: the product of all sweeps but those over the axes."""
+    """The command lines of the jobs: the product of all sweeps but those over the axes and options."""
     choices: list[list[str]] = []
     for override in overrides:
         key = override.get_key_element()
         if not override.is_sweep_override():
             choices.append([override.input_line or f"{key}={override.get_value_element_as_str()}"])
-        elif key in AXES:
+        elif key in AXES or key.startswith(OPTIONS):
             values = ",".join(_without_brackets(value) for value in override.sweep_string_iterator())
             choices.append([f"{key}=[{values}]"])
         else:

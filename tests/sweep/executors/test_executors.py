@@ -15,7 +15,7 @@ from laser_sweep.engine.tasks.example import Task
 from laser_sweep.errors import RequestError
 from laser_sweep.sweep.executors.spec import ClusterSpec
 from laser_sweep.sweep.jobs import EvaluationSpec, Job
-from laser_sweep.sweep.plan import compare, search_trials, work_units
+from laser_sweep.sweep.plan import compare, first_trials, work_units
 from laser_sweep.sweep.protocols import Executor, WorkUnit
 from laser_sweep.trial import Edit, Matrix, Metrics, Trial, TrialResult
 
@@ -57,7 +57,7 @@ def job(demo_job: Callable[..., Job]) -> Job:
 def poisoned(job: Job) -> Job:
     """Asks for the untouched model on the whole of a data set that kills."""
     question = replace(job.question, evaluation=EvaluationSpec())  # no limit: this process must not look at examples
-    return replace(job, question=question, task=deadly(job.task), proposals=())
+    return replace(job, question=question, task=deadly(job.task), space=replace(job.space, places=()))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def by_hand(job: Job, workload: Callable[..., object]) -> dict[str, Metrics]:
     """What a lone worker measures."""
     from laser_sweep.engine.worker import Worker
 
-    trials = search_trials(compare([job]))
+    trials = first_trials(compare([job]))
     return {result.trial.key: result.measured() for result in Worker([workload(job)]).run(trials)}
 
 
@@ -112,7 +112,7 @@ def beyond_the_model(job: Job) -> Trial:
 def test_every_trial_has_one_result_with_the_numbers_of_a_lone_worker(
     executor: Recorded, job: Job, by_hand: dict[str, Metrics]
 ) -> None:
-    results = list(executor.run(work_units(search_trials(compare([job])))))
+    results = list(executor.run(work_units(first_trials(compare([job])))))
     assert sorted(result.trial.key for result in results) == sorted(by_hand)
     for result in results:
         expected = by_hand[result.trial.key]
@@ -169,7 +169,7 @@ def test_a_trial_whose_worker_is_killed_runs_again_on_another(
 ) -> None:
     killed: int | None = None
     results: dict[str, TrialResult] = {}
-    for result in executor.run(work_units(search_trials(compare([job])))):
+    for result in executor.run(work_units(first_trials(compare([job])))):
         assert result.trial.key not in results
         results[result.trial.key] = result
         if killed is None:
@@ -200,7 +200,7 @@ def test_a_trial_that_kills_every_worker_fails_at_last_and_the_others_go_on(
 @both
 def test_draining_ends_a_run_with_the_trials_under_way(executor: Recorded, job: Job) -> None:
     """The last test of an executor: it starts nothing any more."""
-    run = executor.run(work_units(search_trials(compare([job]))))
+    run = executor.run(work_units(first_trials(compare([job]))))
     first = next(run)
     executor.executor.drain()
     rest = list(run)

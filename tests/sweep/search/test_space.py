@@ -12,7 +12,8 @@ from torch import nn
 
 from laser_sweep.engine.models.layout import Layout
 from laser_sweep.errors import RequestError
-from laser_sweep.sweep.search.grid import Axes, Intervention, LayerName, Proposal, check_layers, check_taus, expand
+from laser_sweep.sweep.protocols import Candidate
+from laser_sweep.sweep.search.space import Axes, Intervention, LayerName, check_layers, check_taus, find_space
 from laser_sweep.trial import Edit, Matrix
 
 GPTJ = ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out")
@@ -33,28 +34,28 @@ def ask(
     *,
     of: Layout | None = None,
     by: Intervention = LASER,
-) -> list[Proposal]:
+) -> list[Candidate]:
     axes = Axes(
         tau=(tau,) if isinstance(tau, str) else tuple(tau),
         layer=(layer,) if isinstance(layer, int | str) else tuple(layer),
         rho=(rho,) if isinstance(rho, int | float) else tuple(rho),
     )
-    return expand(axes, by, of or layout(), "gptj")
+    return find_space(axes, by, of or layout(), "gptj").grid()
 
 
-def matrices(proposal: Proposal) -> set[tuple[str, int]]:
-    return {(edit.matrix.tau, edit.matrix.layer) for edit in proposal.edits}
+def matrices(candidate: Candidate) -> set[tuple[str, int]]:
+    return {(edit.matrix.tau, edit.matrix.layer) for edit in candidate.edits}
 
 
 def test_one_of_each_is_one_edit_of_one_matrix() -> None:
-    [proposal] = ask("fc_in", 2, 0.05)
-    assert proposal.edits == (Edit(matrix=Matrix("fc_in", 2), rho=0.05, method="laser"),)
-    assert (proposal.tau, proposal.layer, proposal.rho) == ("fc_in", 2, 0.05)
+    [candidate] = ask("fc_in", 2, 0.05)
+    assert candidate.edits == (Edit(matrix=Matrix("fc_in", 2), rho=0.05, method="laser"),)
+    assert (candidate.tau, candidate.layer, candidate.rho) == ("fc_in", 2, 0.05)
 
 
 def test_lists_are_combined_in_the_order_tau_layer_rho() -> None:
-    proposals = ask(["fc_out", "fc_in"], [3, 1], [0.2, 0.1])
-    assert [(p.tau, p.layer, p.rho) for p in proposals] == list(
+    candidates = ask(["fc_out", "fc_in"], [3, 1], [0.2, 0.1])
+    assert [(p.tau, p.layer, p.rho) for p in candidates] == list(
         itertools.product(["fc_out", "fc_in"], [3, 1], [0.2, 0.1])
     )
 
@@ -79,17 +80,17 @@ def test_lists_are_combined_in_the_order_tau_layer_rho() -> None:
 def test_a_grid_has_as_many_trials_as_its_words_say(
     tau: str, layer: LayerName, rho: float, taus: tuple[str, ...], trials: int, edits: int | None
 ) -> None:
-    proposals = ask(tau, layer, rho, of=layout(taus))
-    assert len(proposals) == trials
-    assert len({proposal.edits for proposal in proposals}) == trials
+    candidates = ask(tau, layer, rho, of=layout(taus))
+    assert len(candidates) == trials
+    assert len({candidate.edits for candidate in candidates}) == trials
     if edits is not None:
-        assert {len(proposal.edits) for proposal in proposals} == {edits}
+        assert {len(candidate.edits) for candidate in candidates} == {edits}
 
 
 def test_all_edits_every_matrix_of_the_model_together() -> None:
-    [proposal] = ask("all", "all", 0.1)
-    assert matrices(proposal) == set(itertools.product(GPTJ, range(4)))
-    assert (proposal.tau, proposal.layer) == ("all", None)
+    [candidate] = ask("all", "all", 0.1)
+    assert matrices(candidate) == set(itertools.product(GPTJ, range(4)))
+    assert (candidate.tau, candidate.layer) == ("all", None)
 
 
 def test_a_group_has_only_those_members_that_the_model_has() -> None:
@@ -101,9 +102,9 @@ def test_a_group_has_only_those_members_that_the_model_has() -> None:
 
 @pytest.mark.parametrize(("name", "layer"), [("last", 3), (-1, 3), (-4, 0), (-2, 2), (0, 0)])
 def test_last_and_negative_layers_count_from_the_end(name: LayerName, layer: int) -> None:
-    [proposal] = ask("fc_in", name, 0.1)
-    assert matrices(proposal) == {("fc_in", layer)}
-    assert proposal.layer == layer
+    [candidate] = ask("fc_in", name, 0.1)
+    assert matrices(candidate) == {("fc_in", layer)}
+    assert candidate.layer == layer
 
 
 def test_one_layer_by_several_names_is_one_trial() -> None:
@@ -111,8 +112,8 @@ def test_one_layer_by_several_names_is_one_trial() -> None:
 
 
 def test_a_group_of_one_matrix_and_that_matrix_are_one_trial() -> None:
-    proposals = ask(["fc_in", "mlp"], 0, 0.1, of=layout(["q_proj", "fc_in"]))
-    assert [proposal.tau for proposal in proposals] == ["fc_in"]
+    candidates = ask(["fc_in", "mlp"], 0, 0.1, of=layout(["q_proj", "fc_in"]))
+    assert [candidate.tau for candidate in candidates] == ["fc_in"]
 
 
 def test_equal_rhos_are_one_trial() -> None:
@@ -122,7 +123,7 @@ def test_equal_rhos_are_one_trial() -> None:
 
 def test_keeping_everything_proposes_nothing() -> None:
     assert ask(rho=1) == []
-    assert [proposal.rho for proposal in ask(rho=[0.5, 1.0, 0.1])] == [0.5, 0.1]
+    assert [candidate.rho for candidate in ask(rho=[0.5, 1.0, 0.1])] == [0.5, 0.1]
 
 
 @pytest.mark.parametrize("method", ["randomized", "prune"])
@@ -131,9 +132,9 @@ def test_keeping_everything_proposes_nothing_by_any_method(method: str) -> None:
 
 
 def test_the_zero_matrix_is_one_trial_whatever_rho_says() -> None:
-    proposals = ask("fc_in", [0, 1], [0.1, 0.5, 1.0], by=Intervention(name="zero", method="zero"))
-    assert [(proposal.layer, proposal.rho) for proposal in proposals] == [(0, 0.0), (1, 0.0)]
-    assert {edit.rho for proposal in proposals for edit in proposal.edits} == {0.0}
+    candidates = ask("fc_in", [0, 1], [0.1, 0.5, 1.0], by=Intervention(name="zero", method="zero"))
+    assert [(candidate.layer, candidate.rho) for candidate in candidates] == [(0, 0.0), (1, 0.0)]
+    assert {edit.rho for candidate in candidates for edit in candidate.edits} == {0.0}
 
 
 def test_no_intervention_proposes_nothing_but_still_checks_the_axes() -> None:
@@ -153,8 +154,8 @@ def test_options_are_part_of_an_edit_whatever_their_order() -> None:
 def test_each_leaves_out_matrices_that_a_layer_does_not_have() -> None:
     """Models whose blocks differ: `each` is every matrix that there is."""
     uneven = layout(["fc_in", "fc_up"], 3, without=[Matrix("fc_up", 0)])
-    proposals = ask("each", "each", 0.1, of=uneven)
-    assert [matrix for proposal in proposals for matrix in sorted(matrices(proposal))] == [
+    candidates = ask("each", "each", 0.1, of=uneven)
+    assert [matrix for candidate in candidates for matrix in sorted(matrices(candidate))] == [
         ("fc_in", 0), ("fc_in", 1), ("fc_in", 2), ("fc_up", 1), ("fc_up", 2),
     ]  # fmt: skip
 
@@ -200,22 +201,22 @@ rhos = st.lists(st.sampled_from([0.0, 0.01, 0.5, 1.0]), min_size=1, max_size=4)
 
 
 @given(tau=tau_names, layer=layer_names, rho=rhos)
-def test_every_proposal_is_distinct_and_edits_existing_matrices_once(
+def test_every_candidate_is_distinct_and_edits_existing_matrices_once(
     tau: list[str], layer: list[LayerName], rho: list[float]
 ) -> None:
     there = layout()
-    proposals = ask(tau, layer, rho, of=there)
-    assert len({proposal.edits for proposal in proposals}) == len(proposals)
-    for proposal in proposals:
-        assert proposal.rho < 1
-        assert {edit.rho for edit in proposal.edits} == {proposal.rho}
-        assert len(matrices(proposal)) == len(proposal.edits) > 0
-        assert {edit.matrix for edit in proposal.edits} <= set(there.weights)
+    candidates = ask(tau, layer, rho, of=there)
+    assert len({candidate.edits for candidate in candidates}) == len(candidates)
+    for candidate in candidates:
+        assert candidate.rho < 1
+        assert {edit.rho for edit in candidate.edits} == {candidate.rho}
+        assert len(matrices(candidate)) == len(candidate.edits) > 0
+        assert {edit.matrix for edit in candidate.edits} <= set(there.weights)
 
 
 @given(tau=tau_names, layer=layer_names, rho=rhos)
 def test_asking_for_more_only_adds(tau: list[str], layer: list[LayerName], rho: list[float]) -> None:
-    before = {proposal.edits for proposal in ask(tau, layer, rho)}
-    after = {proposal.edits for proposal in ask([*tau, "fc_in"], [*layer, 2], [*rho, 0.25])}
+    before = {candidate.edits for candidate in ask(tau, layer, rho)}
+    after = {candidate.edits for candidate in ask([*tau, "fc_in"], [*layer, 2], [*rho, 0.25])}
     assert before <= after
     assert (Edit(matrix=Matrix("fc_in", 2), rho=0.25),) in after
