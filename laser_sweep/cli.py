@@ -156,7 +156,7 @@ def _run(configs: Sequence[DictConfig], *, on_ray: bool) -> tuple[Outcome | None
         return None, jobs
     progress = make_progress()
     sweep = Sweep(
-        executor=_make_executor(jobs, settings.cluster, settings.cache, on_ray=on_ray),
+        executor=make_executor(jobs, settings.cluster, settings.cache, on_ray=on_ray),
         store=store,
         tracker=GuardedTracker(_make_tracker(settings.tracking), progress.note),
         progress=progress,
@@ -167,7 +167,8 @@ def _run(configs: Sequence[DictConfig], *, on_ray: bool) -> tuple[Outcome | None
     return outcome, jobs
 
 
-def _make_executor(jobs: Sequence[Job], cluster: ClusterSpec, cache: CacheSpec, *, on_ray: bool) -> Executor:
+def make_executor(jobs: Sequence[Job], cluster: ClusterSpec, cache: CacheSpec, *, on_ray: bool) -> Executor:
+    """What runs the trials of these jobs, on Ray or in this process."""
     from laser_sweep.engine.worker import Workload
 
     workloads = [

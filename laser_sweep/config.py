@@ -5,6 +5,7 @@ Each config group has its dataclass beside the code that reads it; this module p
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -82,7 +83,12 @@ def read_request(config: DictConfig) -> Request:
         raise RequestError(f"{key}{_one_line(error)}") from None
     if not isinstance(values, dict):
         raise RequestError("the configuration is not a mapping")
-    plain: dict[str, Any] = {str(key): value for key, value in values.items()}
+    return read_values({str(key): value for key, value in values.items()})
+
+
+def read_values(values: Mapping[str, Any]) -> Request:
+    """Checks a configuration with all its values, as the `config_json` of a store. Raises as `read_request`."""
+    plain = copy.deepcopy(dict(values))
     guard = plain.get("guard")
     for group in (plain.get("model"), plain.get("dataset"), guard.get("dataset") if isinstance(guard, dict) else None):
         _name_after_path(group)

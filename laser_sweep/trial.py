@@ -65,7 +65,10 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class Edit:
-    """One matrix and what is done to it; `rho` is the fraction of its rank (pruned: of its entries) that is kept."""
+    """One matrix and what is done to it; `rho` is the fraction of its rank (pruned: of its entries) that is kept.
+
+    `removed` keeps the rest of the rank: its rho is that of the `laser` edit that takes it away.
+    """
 
     matrix: Matrix
     rho: float

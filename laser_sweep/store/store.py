@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from laser_sweep.errors import RequestError
 from laser_sweep.probe import Probe, ProbeResult
+from laser_sweep.store.atomic import replacing
 from laser_sweep.store.rows import from_row, to_prediction_columns, to_row
 from laser_sweep.store.schema import PREDICTIONS, SCHEMA_VERSION, TRIALS
 from laser_sweep.store.spectra import from_table, to_table
@@ -210,24 +210,5 @@ class ParquetStore:
 
 
 def _write_atomically(table: pa.Table, target: Path, **options: Any) -> None:
-    with _replacing(target) as temporary:
+    with replacing(target) as temporary:
         pq.write_table(table, temporary, **{"compression": "zstd", **options})
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A hidden name to write to, which becomes `target` at the end, durably, or goes away when the body raises."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(target)
-        directory = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -41,6 +41,8 @@ class Outcome:
     probes: dict[str, ProbeResult] = field(default_factory=dict)
     searches: dict[int, Search] = field(default_factory=dict)
     """How far the search of each comparison has come, by the place of the comparison, as in those below."""
+    stopped: set[int] = field(default_factory=set)
+    """Whose search had to end before it was done: what it had to know could not be computed."""
     confirmed: dict[int, tuple[Confirmed, ...]] = field(default_factory=dict)
     """One for each data set of the comparison."""
     guarded: dict[int, Guarded] = field(default_factory=dict)

@@ -10,7 +10,8 @@ from laser_sweep.probe import Probe
 from laser_sweep.sweep.jobs import Job, Question
 from laser_sweep.sweep.protocols import AskTrials, Candidate, Search, Store, Work, WorkUnit
 from laser_sweep.sweep.search.registry import make_search
-from laser_sweep.sweep.search.space import Space
+from laser_sweep.sweep.search.space import Space, distinct
+from laser_sweep.sweep.search.spec import GradientSpec
 from laser_sweep.trial import Edit, Evaluation, Split, Trial, TrialResult
 
 Resume: TypeAlias = Literal["auto", "never", "errored"]
@@ -25,7 +26,7 @@ class Comparison:
 
     There is a job for each data set; `members` are all jobs that take part. `spaces` are what all who ask want to
     choose from, `owners` says who asked for which edits first, and `candidates` are those that were asked for in full,
-    in that order, by their edits.
+    in that order, by their edits; `looked_at` are also those that were dropped on fewer examples.
     """
 
     jobs: tuple[Job, ...]
@@ -33,6 +34,7 @@ class Comparison:
     spaces: tuple[Space, ...]
     owners: dict[tuple[Edit, ...], Question]
     candidates: dict[tuple[Edit, ...], Candidate] = field(default_factory=dict)
+    looked_at: set[tuple[Edit, ...]] = field(default_factory=set)
 
     @property
     def question(self) -> Question:
@@ -49,8 +51,11 @@ class Comparison:
         return min(job.num_examples("val") for job in self.jobs)
 
     def search(self) -> Search:
-        """The search from its beginning."""
+        """The search from its beginning. Raises RequestError where it cannot be made for these data sets."""
         question = self.question
+        if isinstance(question.search, GradientSpec):
+            for job in self.jobs:
+                job.sample(question.search.gradient_samples)
         return make_search(question.search, self.spaces, question.objective, self.num_examples, question.seed)
 
     def owner(self, edits: tuple[Edit, ...]) -> Question:
@@ -64,6 +69,7 @@ class Comparison:
         """What answers a search: the untouched model and each candidate on each data set, and for the guard."""
         candidates = [UNTOUCHED, *ask.candidates]
         limit = self.limit(ask)
+        self.looked_at.update(candidate.edits for candidate in ask.candidates)
         if limit is None:
             self.candidates.update((candidate.edits, candidate) for candidate in ask.candidates)
         splits: tuple[Split, ...] = self.question.evaluation.search_splits if limit is None else ("val",)
@@ -95,8 +101,7 @@ def _comparison(jobs: Sequence[Job]) -> Comparison:
         by_examples.setdefault((job.evaluation("val"), job.evaluation("test")), job)
         for candidate in job.space.grid():
             owners.setdefault(candidate.edits, job.question)
-    spaces = tuple(job.space for job in jobs)
-    return Comparison(tuple(by_examples.values()), tuple(jobs), spaces, owners)
+    return Comparison(tuple(by_examples.values()), tuple(jobs), distinct(job.space for job in jobs), owners)
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,8 +168,9 @@ class Tracker(Protocol):
     def start(self, sweep: str, config_json: str) -> None:
         """Called once, before the first result."""
 
-    def trial(self, result: TrialResult) -> None:
-        """Called for every new result."""
+    def trial(self, result: TrialResult, sweep: str, config_json: str) -> None:
+        """Called for every new result, with what the store was told of it; its sweep and configuration may be others
+        than those of the first."""
 
     def finish(self) -> str | None:
         """Called once, after the last result; says where a person finds them, if there is such a place."""

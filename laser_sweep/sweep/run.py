@@ -85,6 +85,7 @@ class Sweep:
             for place in list(going):
                 found = self._findings(outcome.comparisons[place], asks[place], outcome)
                 if found is None:
+                    outcome.stopped.add(place)
                     del going[place]
                 else:
                     going[place] = outcome.searches[place] = going[place].tell(found)
@@ -144,7 +145,10 @@ class Sweep:
         return measured.measured().log_loss <= untouched.measured().log_loss + spec.bound
 
     def _winner(self, place: int, outcome: Outcome) -> Standing | None:
-        """The best candidate that the guard, where there is one, allows. The untouched model is always allowed."""
+        """The best candidate that the guard, where there is one, allows; the untouched model needs no leave.
+
+        None where nothing was measured, or where the guard could not be asked.
+        """
         comparison = outcome.comparisons[place]
         ranked = outcome.ranked(comparison)
         guard = comparison.guard
@@ -158,23 +162,33 @@ class Sweep:
             candidate = _candidate(standing, comparison)
             result = outcome.results.get(guard.trial(candidate, "val").key)
             untouched = outcome.results.get(guard.untouched("val").key)
+            if outcome.interrupted or untouched is None or not untouched.ok:
+                return None
             if standing.trial.untouched or self._passes(comparison, candidate, outcome):
-                if untouched is not None and untouched.ok:
-                    outcome.guarded[place] = Guarded(untouched, result, tuple(refused))
+                outcome.guarded[place] = Guarded(untouched, result, tuple(refused))
                 return standing
             refused += [] if result is None else [result]
         return None
 
     def _confirm(self, outcome: Outcome) -> None:
-        """Measures the untouched model and the winner of each comparison on test."""
+        """Measures the untouched model and the winner of each comparison on test.
+
+        The untouched model is a candidate whatever the searches asked for last.
+        """
+        going = [one for place, one in enumerate(outcome.comparisons) if place not in outcome.stopped]
+        self._measure([job.untouched("val") for one in going for job in one.jobs], outcome)
         pairs: list[tuple[int, Trial, Trial]] = []
         for place, comparison in enumerate(outcome.comparisons):
-            if comparison.question.evaluation.confirm:
+            if outcome.interrupted:
+                return
+            if comparison.question.evaluation.confirm and place not in outcome.stopped:
                 winner = self._winner(place, outcome)
                 if winner is not None:
                     candidate = _candidate(winner, comparison)
                     self._pair_on_val(place, winner, outcome)
                     pairs += [(place, job.trial(candidate, "test"), job.untouched("test")) for job in comparison.jobs]
+        if outcome.interrupted:
+            return
         self._measure([trial for _, winner, untouched in pairs for trial in (untouched, winner)], outcome)
         for place, *pair in pairs:
             winner_result, untouched_result = (outcome.results.get(trial.key) for trial in pair)
@@ -255,7 +269,7 @@ class Sweep:
         outcome.results[result.trial.key] = replace(result, predictions=None)
         outcome.ran += 1
         outcome.model_loads += result.seconds.load > 0
-        self._tracker.trial(result)
+        self._tracker.trial(result, question.sweep, question.config_json)
         self._progress.result(result)
 
     @contextmanager

@@ -16,6 +16,7 @@ from laser_sweep.analysis.multiplicity import adjusted_p_values
 from laser_sweep.sweep.jobs import Job
 from laser_sweep.sweep.outcome import Outcome
 from laser_sweep.sweep.plan import Comparison, Plan, compare
+from laser_sweep.sweep.protocols import AskTrials
 from laser_sweep.sweep.search.space import grid
 from laser_sweep.sweep.verdict import verdict
 from laser_sweep.trial import Option, Split, TrialResult
@@ -61,8 +62,9 @@ def print_plan(console: Console, jobs: Sequence[Job], plan: Plan, store_path: st
                 f"{job.prompt_tokens['val']:,}",
             )
     console.print(table)
-    for search in dict.fromkeys(job.question.search.name for job in jobs if job.question.search.name != "grid"):
-        console.print(f"search={search} chooses among these edits; what follows is what it asks for first", **_PLAIN)
+    for comparison in compare(jobs):
+        if comparison.question.search.name != "grid":
+            console.print(f"search={comparison.question.search.name} begins with {_first(comparison)}", **_PLAIN)
     tokens, flops = _cost(jobs, plan)
     failed_before = sum(not result.ok for result in plan.reused.values())
     console.print(
@@ -78,6 +80,21 @@ def print_plan(console: Console, jobs: Sequence[Job], plan: Plan, store_path: st
         soft_wrap=True,
     )
     console.print(f"store: {store_path}", **_PLAIN)
+
+
+def _first(comparison: Comparison) -> str:
+    """What a search asks for before it knows anything."""
+    ask = comparison.search().ask()
+    if isinstance(ask, AskTrials):
+        count, limit = len(ask.candidates), comparison.limit(ask)
+        candidates = f"{count:,} candidate{'' if count == 1 else 's'}"
+        return f"{candidates} on {comparison.num_examples if limit is None else limit:,} examples of val"
+    if ask is None:
+        return "nothing: there is no candidate"
+    matrices = f"{len(ask.matrices):,} matri{'x' if len(ask.matrices) == 1 else 'ces'}"
+    if ask.samples is None:
+        return f"the spectra of {matrices}"
+    return f"the gradients of {matrices} on {ask.samples} examples of val"
 
 
 def print_bad_rows(console: Console, jobs: Iterable[Job]) -> None:
@@ -110,11 +127,12 @@ def print_limits(console: Console, jobs: Iterable[Job]) -> None:
 
 
 def _cost(jobs: Iterable[Job], plan: Plan) -> tuple[int, float]:
-    by_model = {(job.checkpoint.identity, job.task.revision): job for job in jobs}
+    asked = [one for job in jobs for one in (job, job.guard) if one is not None]
+    by_model = {(job.checkpoint.identity, job.task.revision): job for job in asked}
     tokens, flops = 0, 0.0
     for trial in plan.pending:
         job = by_model[trial.model, trial.evaluation.revision]
-        read = job.prompt_tokens[trial.evaluation.split]
+        read = job.tokens(trial.evaluation)
         tokens += read
         flops += 2.0 * job.parameters * read
     return tokens, flops

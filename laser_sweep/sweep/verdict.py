@@ -24,6 +24,13 @@ def verdict(outcome: Outcome, place: int) -> Iterator[str]:
     for one in confirmed:
         name = f"{escape(one.winner.trial.evaluation.dataset)}, " if several else ""
         yield from _confirmation(one, name)
+    if confirmed and confirmed[0].winner.trial.untouched:
+        refused = place in outcome.guarded and outcome.guarded[place].refused
+        yield (
+            "the guard allows none of the better edits"
+            if refused
+            else ("no edit is better than the untouched model on val")
+        )
     if confirmed and not confirmed[0].winner.trial.untouched:
         yield from _luck(outcome, place)
 
@@ -33,7 +40,6 @@ def _confirmation(confirmed: Confirmed, name: str) -> Iterator[str]:
     examples = f"{name}on test ({untouched.measured().num_examples:,} examples, looked at once)"
     yield f"{examples}: untouched {_percent(untouched)}"
     if winner.trial.untouched:
-        yield "no edit is better than the untouched model on val"
         return
     gain = confirmed.gain
     paired = (
@@ -52,7 +58,7 @@ def _confirmation(confirmed: Confirmed, name: str) -> Iterator[str]:
 def _luck(outcome: Outcome, place: int) -> Iterator[str]:
     """Whether val has enough examples for as many candidates as were looked at."""
     comparison = outcome.comparisons[place]
-    looked_at = sum(not one.trial.untouched for one in outcome.ranked(comparison))
+    looked_at = len(comparison.looked_at)
     for number, job in enumerate(comparison.jobs):
         paired = outcome.picked.get((place, number))
         if paired is None or looked_at < 2 or paired.gain <= 0:

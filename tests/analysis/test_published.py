@@ -18,9 +18,9 @@ AVERAGES = {
     ("gptj", "clustering_100_grads_std_eval"): 1.97,
     ("gptj", "clustering_100_grads_100_eval"): 52.0,
     ("roberta", "clustering_100_grads_std_eval"): 0.86,
-    ("roberta", "clustering_100_grads_100_eval"): 22.2,
 }
-"""The last line of each of the slides' tables."""
+"""The last line of each of the slides' tables, but for one: they say 22.2 where the mean of the rows is 19.1 (RoBERTa,
+clustering on 100 and 100)."""
 
 
 @pytest.mark.parametrize(("model", "method"), AVERAGES)

@@ -22,7 +22,10 @@ def assets() -> Path:
 
 @dataclass(frozen=True)
 class Demo:
-    """A model with its examples; `answers` tells what it says to them under edits, {parameter name: rho}."""
+    """A model with its examples; `answers` tells what it says to them under edits, {parameter name: rho}.
+
+    With `removed` it has only what the edits would take away.
+    """
 
     model: GPTJForCausalLM
     examples: pd.DataFrame
@@ -42,7 +45,7 @@ def load_demo() -> Callable[[Path], Demo]:
         examples = pd.read_parquet(directory / "examples.parquet")
         all_prompts = [tokenizer(prompt)["input_ids"] for prompt in examples.prompt]
 
-        def answers(edits: Mapping[str, float], every: int = 1) -> list[str]:
+        def answers(edits: Mapping[str, float], every: int = 1, *, removed: bool = False) -> list[str]:
             prompts = all_prompts[::every]
             by_length: dict[int, list[int]] = {}
             for place, ids in enumerate(prompts):
@@ -51,7 +54,8 @@ def load_demo() -> Callable[[Path], Demo]:
             for name, rho in edits.items():
                 left, values, right = torch.linalg.svd(originals[name].double(), full_matrices=False)
                 rank = int(min(originals[name].shape) * rho)
-                model.get_parameter(name).copy_(left[:, :rank] @ torch.diag(values[:rank]) @ right[:rank])
+                kept = slice(rank, None) if removed else slice(rank)
+                model.get_parameter(name).copy_(left[:, kept] @ torch.diag(values[kept]) @ right[kept])
             said = [""] * len(prompts)
             for places in by_length.values():
                 logits = model(torch.tensor([prompts[place] for place in places])).logits[:, -1]

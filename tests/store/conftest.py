@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.trial import (
@@ -87,6 +91,77 @@ def make_result(make_trial: Callable[..., Trial]) -> Callable[..., TrialResult]:
         return TrialResult(**{**values, **changes})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def answered(make_trial: Callable[..., Trial], make_result: Callable[..., TrialResult]) -> Callable[..., TrialResult]:
+    def make(
+        rho: float | None,
+        right: Sequence[bool],
+        untouched: Sequence[bool] | None = None,
+        *,
+        layer: int = 3,
+        split: str = "val",
+        limit: int | None = None,
+        log_loss: float = 1.0,
+        first_id: int = 0,
+        said: Sequence[str] | None = None,
+    ) -> TrialResult:
+        """A trial that gets these examples right, with its gain over an untouched model that gets those right."""
+        trial = make_trial(rho, layer=layer, split=split)
+        trial = replace(trial, evaluation=replace(trial.evaluation, limit=limit, seed=None if limit is None else 0))
+        blank = make_result(trial=trial, examples=len(right)).predictions
+        assert blank is not None
+        predictions = replace(
+            blank,
+            correct=np.array(right, dtype=np.bool_),
+            example_id=tuple(str(first_id + place) for place in range(len(right))),
+            gold=tuple(f"gold {first_id + place}" for place in range(len(right))),
+            prediction=tuple(said or ["yes" if one else "no" for one in right]),
+        )
+        accuracy, base = sum(right) / len(right), right if untouched is None else untouched
+        wins = sum(one and not other for one, other in zip(right, base, strict=True))
+        losses = sum(other and not one for one, other in zip(right, base, strict=True))
+        metrics = Metrics(
+            num_examples=len(right),
+            accuracy=accuracy,
+            accuracy_stderr=(accuracy * (1 - accuracy) / len(right)) ** 0.5,
+            log_loss=log_loss,
+        )
+        p_value = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+        return make_result(
+            trial=trial,
+            metrics=metrics,
+            predictions=predictions,
+            gain=(wins - losses) / len(right),
+            gain_p_value=p_value,
+        )
+
+    return make
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `python -m laser_sweep.store`, in this process, in an empty directory."""
+    from laser_sweep.store.__main__ import main
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["laser_sweep.store", *map(str, arguments)])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(list(map(str, arguments)), code, out, err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -128,10 +128,7 @@ def answered() -> Callable[..., TrialResult]:
                 gold_rank=np.zeros(count, dtype=np.int64),
                 text_rank=np.zeros(count, dtype=np.int64),
                 f1=np.full(count, np.nan),
-                group=(None,) * count,
-                subject=(None,) * count,
-                relation=(None,) * count,
-                frequency=(None,) * count,
+                **dict.fromkeys(("group", "subject", "relation", "frequency"), (None,) * count),
             ),
             "footprints": (Footprint(rank=1, parameters=64),) * len(trial.edits),
             "worker": "host-1",
@@ -208,7 +205,7 @@ class Listener(NullTracker):
     def start(self, sweep: str, config_json: str) -> None:
         self.calls.append(f"start {sweep} {config_json}")
 
-    def trial(self, result: TrialResult) -> None:
+    def trial(self, result: TrialResult, sweep: str, config_json: str) -> None:
         self.calls.append("trial")
         self.heard.append(result)
 
@@ -271,11 +268,9 @@ def simulated(answered: Callable[..., TrialResult]) -> Callable[..., Callable[[T
 
         def measure(trial: Trial) -> TrialResult:
             asked, task = trial.evaluation, tasks[trial.evaluation.revision]
-            whole = [example.id for example in task.split(asked.split)]
-            places = (np.random.default_rng(len(whole)).permutation(len(whole)) + 0.5) / len(whole)
-            hardness = dict(zip(whole, places, strict=True))
+            places = {example.id: place for place, example in enumerate(task.split(asked.split))}
             ids = [example.id for example in task.split(asked.split, asked.limit, asked.seed)]
-            hard = np.array([hardness[example] for example in ids])
+            hard = (np.array([places[example] for example in ids]) + 0.5) / len(places)
             accuracy, log_loss = effect(trial)
             return answered(trial, hard < accuracy, log_loss=log_loss + hard - 0.5, ids=ids)
 

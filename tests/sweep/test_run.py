@@ -125,7 +125,7 @@ def test_a_result_is_stored_before_the_tracker_hears_of_it(
 ) -> None:
     stored: list[bool] = []
 
-    def look(result: TrialResult) -> None:
+    def look(result: TrialResult, *asked: str) -> None:
         key = result.trial.key
         stored.append(key in rows().index and store.scores(key) is not None)
 
@@ -160,8 +160,12 @@ def test_a_tracker_that_raises_is_reported_once_and_changes_nothing(
     assert ran.outcome.confirmed[0][0].winner.trial.layer == 2
     [note] = ran.progress.notes
     assert "ConnectionError: the server is away" in note
-    assert ran.outcome.tracked is None
-    after = {"start": [], "trial": ["start sweep {}"], "finish": ["start sweep {}", *["trial"] * 6]}[broken]
+    assert ran.outcome.tracked == (None if broken == "finish" else "over there")  # what it has is closed all the same
+    after = {
+        "start": ["finish"],
+        "trial": ["start sweep {}", "finish"],
+        "finish": ["start sweep {}", *["trial"] * 6],
+    }[broken]
     assert listener.calls == after
 
 

@@ -38,6 +38,20 @@ def laser(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replacement:
     return Replacement(whole.truncate(weight, rank), footprint([rank], [rows], columns))
 
 
+def removed(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replacement:
+    """What `laser` takes away at the same rho, W - W_k, of rank min(m, n) - k: the matrix speaks with that part alone.
+
+    At rho = 1 nothing is taken away, so this is the zero matrix, and at rho = 0 it is W.
+    """
+    rows, columns = weight.shape
+    full, rank = min(rows, columns), rank_of(edit.rho, rows, columns)
+    made_of = footprint([full - rank], [rows], columns)
+    if rank == full:  # where W and its projection on all directions differ by rounding
+        return Replacement(torch.zeros_like(weight), made_of)
+    (whole,) = factors(1)
+    return Replacement(in_full(weight) - whole.truncate(weight, rank), made_of)
+
+
 def clustered(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replacement:
     """Exact truncated SVD of every block of rows ("Compress to Impress", arXiv 2510.20800).
 
@@ -120,6 +134,7 @@ def zero(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replacement:
 
 METHODS: Mapping[str, Method] = {
     "laser": laser,
+    "removed": removed,
     "clustered": clustered,
     "randomized": randomized,
     "prune": prune,

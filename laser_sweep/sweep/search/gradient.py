@@ -67,7 +67,7 @@ class Gradient:
     def _score(self, place: Place, spectra: Sequence[Mapping[Matrix, Spectrum]]) -> ScoredPlace:
         """To first order the effects of several matrices add up, so a place has the sum of theirs; of several data sets
         the mean counts."""
-        rhos = sorted({rho for space in self.spaces for rho in space.rhos if rho < 1})
+        rhos = sorted({rho for space in self.spaces if place in space.places for rho in space.rhos if rho < 1})
         found = []
         for by_matrix in spectra:
             members = [by_matrix[matrix] for matrix in place.matrices]

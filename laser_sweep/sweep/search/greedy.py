@@ -36,14 +36,15 @@ def make_greedy(spec: GreedySpec, spaces: Sequence[Space]) -> Greedy:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Greedy:
     """`steps` are those that are left, `kept` is the edit of each place that has one; `value` is what val says of them,
-    None before the first answer. `path` tells the steps that were tried: (place, ρ, what decides, kept or not)."""
+    None before the first answer. `path` tells the steps that were tried: place, ρ,
+    what decides (None where the trial failed), kept or not."""
 
     spec: GreedySpec
     space: Space
     steps: tuple[tuple[Place, float], ...]
     kept: tuple[tuple[Place, float], ...] = ()
     value: tuple[float, float] | None = None
-    path: tuple[tuple[Place, float, float, bool], ...] = ()
+    path: tuple[tuple[Place, float, float | None, bool], ...] = ()
 
     def ask(self) -> AskTrials | None:
         if not self.steps or len(self.path) == self.spec.max_trials:
@@ -58,7 +59,7 @@ class Greedy:
         if score is not None and score.allowed and before is not None and score.value >= before:
             path = (*self.path, (place, rho, score.value[0], True))
             return replace(self, kept=self._with_step(), value=score.value, steps=self.steps[1:], path=path)
-        path = (*self.path, (place, rho, float("nan") if score is None else score.value[0], False))
+        path = (*self.path, (place, rho, None if score is None else score.value[0], False))
         others = tuple(step for step in self.steps if step[0] != place)
         return replace(self, steps=others, value=before, path=path)
 

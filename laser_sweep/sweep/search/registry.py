@@ -13,7 +13,7 @@ from laser_sweep.sweep.search.halving import make_halving
 from laser_sweep.sweep.search.noise_edge import make_noise_edge
 from laser_sweep.sweep.search.optuna import check_optuna, make_optuna
 from laser_sweep.sweep.search.racing import check_racing, make_racing
-from laser_sweep.sweep.search.space import LOW_RANK, Space, check_varies, grid
+from laser_sweep.sweep.search.space import LOW_RANK, Space, check_varies, distinct, grid
 from laser_sweep.sweep.search.spec import (
     GradientSpec,
     GreedySpec,
@@ -47,6 +47,7 @@ def make_search(
 
     Raises RequestError where the search cannot vary what is asked, or asks for more examples than there are.
     """
+    spaces = distinct(spaces)
     check_search(spec, spaces, objective)
     match spec:
         case GradientSpec():

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LayerName: TypeAlias = int | Literal["last", "each", "all"]
 Options: TypeAlias = tuple[tuple[str, Option], ...]
 _VARIED = ("laser", "randomized", "clustered", "prune")
-"""The methods in which ρ has a meaning."""
+"""The methods that keep more the larger ρ is, so that a search can vary it."""
 LOW_RANK = ("laser", "randomized", "clustered")
 """And those that keep leading singular directions."""
 
@@ -39,7 +39,7 @@ class Intervention:
     """
 
     name: str
-    method: Literal["laser", "randomized", "clustered", "prune", "zero", "none"]
+    method: Literal["laser", "removed", "randomized", "clustered", "prune", "zero", "none"]
     options: dict[str, Option | list[Option]] = field(default_factory=dict)
 
     def settings(self) -> tuple[Options, ...]:
@@ -87,20 +87,33 @@ class Space:
     def grid(self, places: Iterable[Place] | None = None) -> list[Candidate]:
         """Every distinct candidate, in the order τ, ℓ, options, ρ, at all places or at some.
 
-        ρ = 1 keeps everything, so it is none, unless blocks have to make do with the memory of one SVD.
+        What keeps everything is none: ρ = 1, unless blocks have to make do with the memory of one SVD, and ρ = 0 of
+        what LASER removes.
         """
         if self.intervention.method == "none":
             return []
         found: dict[tuple[Edit, ...], Candidate] = {}
         at = self.places if places is None else places
         for place, options, rho in itertools.product(at, self.intervention.settings(), self.rhos):
-            if rho != 1 or self._edits_at_full_rank(options):
+            if self._changes(rho, options):
                 candidate = self.candidate(place, rho, options)
                 found.setdefault(candidate.edits, candidate)
         return list(found.values())
 
-    def _edits_at_full_rank(self, options: Options) -> bool:
-        return self.intervention.method == "zero" or dict(options).get("allocation", "fraction") != "fraction"
+    def _changes(self, rho: float, options: Options) -> bool:
+        if self.intervention.method == "removed":
+            return rho != 0
+        at_full_rank = self.intervention.method == "zero" or dict(options).get("allocation", "fraction") != "fraction"
+        return rho != 1 or at_full_rank
+
+
+def distinct(spaces: Iterable[Space]) -> tuple[Space, ...]:
+    """Each space once: requests for several data sets have the same."""
+    found: list[Space] = []
+    for space in spaces:
+        if space not in found:
+            found.append(space)
+    return tuple(found)
 
 
 def places(spaces: Iterable[Space]) -> list[Place]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from laser_sweep.sweep.protocols import Tracker
 from laser_sweep.trial import TrialResult
 
+Granularity: TypeAlias = Literal["sweep", "trial"]
 T = TypeVar("T")
 
 
@@ -20,6 +21,7 @@ class TrackingSpec:
     project: str = "laser-sweep"
     entity: str | None = None
     mode: Literal["auto", "online", "offline"] = "auto"
+    granularity: Granularity = "sweep"
     dir: str = "outputs"
 
 
@@ -29,7 +31,7 @@ class NullTracker:
     def start(self, sweep: str, config_json: str) -> None:
         pass
 
-    def trial(self, result: TrialResult) -> None:
+    def trial(self, result: TrialResult, sweep: str, config_json: str) -> None:
         pass
 
     def finish(self) -> str | None:
@@ -37,17 +39,23 @@ class NullTracker:
 
 
 class GuardedTracker:
-    """Passes everything on to a tracker until it raises; then it warns once and goes silent."""
+    """Passes everything on to a tracker until it raises; then it warns once, and only lets it finish.
+
+    What a tracker has been told before is closed that way, so that it can be read or uploaded.
+    """
 
     def __init__(self, tracker: Tracker, warn: Callable[[str], None]) -> None:
-        self._tracker: Tracker = tracker
+        self._tracker = tracker
         self._warn = warn
+        self._failed = False
 
     def start(self, sweep: str, config_json: str) -> None:
-        self._guard(lambda: self._tracker.start(sweep, config_json))
+        if not self._failed:
+            self._guard(lambda: self._tracker.start(sweep, config_json))
 
-    def trial(self, result: TrialResult) -> None:
-        self._guard(lambda: self._tracker.trial(result))
+    def trial(self, result: TrialResult, sweep: str, config_json: str) -> None:
+        if not self._failed:
+            self._guard(lambda: self._tracker.trial(result, sweep, config_json))
 
     def finish(self) -> str | None:
         return self._guard(lambda: self._tracker.finish())
@@ -56,7 +64,11 @@ class GuardedTracker:
         try:
             return call()
         except Exception as error:
-            reason = " ".join(str(error).split())
-            self._warn(f"tracking stopped, the sweep goes on: {type(error).__name__}: {reason}")
-            self._tracker = NullTracker()
+            if not self._failed:
+                reason = " ".join(str(error).split())
+                self._warn(
+                    f"tracking stopped, the sweep goes on: {type(error).__name__}: {reason}; "
+                    "python -m laser_sweep.store sync tracks what is stored"
+                )
+            self._failed = True
             return None

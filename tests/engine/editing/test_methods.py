@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from laser_sweep.engine.editing.factor import Factors, factorise
-from laser_sweep.engine.editing.methods import METHODS, Method, clustered, laser, prune, randomized, zero
+from laser_sweep.engine.editing.methods import METHODS, Method, clustered, laser, prune, randomized, removed, zero
 from laser_sweep.trial import Edit, Footprint, Matrix, Option
 
 RATES = (1.0, 2.0, 4.0, 5.0, 6.0, 8.0, 9.0, 9.5, 9.9, 9.95)
@@ -143,6 +143,10 @@ def test_randomized_computes_a_half_precision_weight_in_float32() -> None:
         ("laser", 0.0, 0, 0),
         ("laser", 0.6, 14, 14 * (40 + 24)),
         ("laser", 0.7, 16, 40 * 24),  # its factors are larger than the matrix
+        ("removed", 0.75, 6, 6 * (40 + 24)),
+        ("removed", 1.0, 0, 0),
+        ("removed", 0.0, 24, 40 * 24),
+        ("removed", 0.35, 16, 40 * 24),  # 24 - 8
         ("randomized", 0.25, 6, 6 * (40 + 24)),
         ("zero", 0.25, 0, 0),
         ("prune", 0.25, None, None),
@@ -158,6 +162,6 @@ def test_a_method_says_how_many_directions_it_keeps_and_how_many_numbers_these_t
     assert made.footprint == Footprint(rank=rank, parameters=parameters)
 
 
-@pytest.mark.parametrize("method", [laser, clustered, randomized, prune, zero])
+@pytest.mark.parametrize("method", [laser, removed, clustered, randomized, prune, zero])
 def test_a_method_is_found_under_its_own_name(method: Method) -> None:
     assert METHODS[method.__name__] is method

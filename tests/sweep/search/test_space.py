@@ -13,7 +13,9 @@ from torch import nn
 from laser_sweep.engine.models.layout import Layout
 from laser_sweep.errors import RequestError
 from laser_sweep.sweep.protocols import Candidate
-from laser_sweep.sweep.search.space import Axes, Intervention, LayerName, check_layers, check_taus, find_space
+from laser_sweep.sweep.search.registry import check_search
+from laser_sweep.sweep.search.space import Axes, Intervention, LayerName, Space, check_layers, check_taus, find_space
+from laser_sweep.sweep.search.spec import SPECS
 from laser_sweep.trial import Edit, Matrix
 
 GPTJ = ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out")
@@ -135,6 +137,20 @@ def test_the_zero_matrix_is_one_trial_whatever_rho_says() -> None:
     candidates = ask("fc_in", [0, 1], [0.1, 0.5, 1.0], by=Intervention(name="zero", method="zero"))
     assert [(candidate.layer, candidate.rho) for candidate in candidates] == [(0, 0.0), (1, 0.0)]
     assert {edit.rho for candidate in candidates for edit in candidate.edits} == {0.0}
+
+
+def test_of_what_laser_removes_rho_0_is_everything_and_rho_1_an_edit_that_leaves_nothing() -> None:
+    removed = Intervention(name="removed", method="removed")
+    assert [candidate.rho for candidate in ask(rho=[0.0, 0.5, 1.0], by=removed)] == [0.5, 1.0]
+    assert ask(rho=0.0, by=removed) == []
+
+
+@pytest.mark.parametrize("search", ["halving", "gradient"])
+def test_what_laser_removes_is_not_for_a_search_that_varies_rho(search: str) -> None:
+    """Theirs is the way down from the whole matrix, and here a smaller ρ leaves more of it."""
+    space = Space(intervention=Intervention(name="removed", method="removed"), places=(), rhos=(0.1,))
+    with pytest.raises(RequestError, match=rf"search={search} cannot vary intervention=removed \(removed\); give an "):
+        check_search(SPECS[search](), [space], "accuracy")
 
 
 def test_no_intervention_proposes_nothing_but_still_checks_the_axes() -> None:

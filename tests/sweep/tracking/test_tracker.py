@@ -19,22 +19,22 @@ RESULT = TrialResult(
 
 
 class Recorder(NullTracker):
-    """Writes down its calls and fails in one of them."""
+    """Writes down its calls and fails in some of them."""
 
-    def __init__(self, fails_in: str | None = None, error: BaseException | None = None) -> None:
+    def __init__(self, *fails_in: str, error: BaseException | None = None) -> None:
         self.fails_in = fails_in
         self.error = error or RuntimeError("no\n  network")
         self.calls: list[str] = []
 
     def _called(self, name: str) -> None:
         self.calls.append(name)
-        if name == self.fails_in:
+        if name in self.fails_in:
             raise self.error
 
     def start(self, sweep: str, config_json: str) -> None:
         self._called("start")
 
-    def trial(self, result: TrialResult) -> None:
+    def trial(self, result: TrialResult, sweep: str, config_json: str) -> None:
         self._called("trial")
 
     def finish(self) -> str | None:
@@ -44,8 +44,8 @@ class Recorder(NullTracker):
 
 def tell(tracker: NullTracker | GuardedTracker) -> str | None:
     tracker.start("sweep", "{}")
-    tracker.trial(RESULT)
-    tracker.trial(RESULT)
+    tracker.trial(RESULT, "sweep", "{}")
+    tracker.trial(RESULT, "sweep", "{}")
     return tracker.finish()
 
 
@@ -57,19 +57,29 @@ def test_a_guard_passes_everything_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fails_in", "reached"),
-    [("start", ["start"]), ("trial", ["start", "trial"]), ("finish", ["start", "trial", "trial", "finish"])],
+    ("fails_in", "reached", "said"),
+    [
+        (["start"], ["start", "finish"], "https://there"),
+        (["trial"], ["start", "trial", "finish"], "https://there"),
+        (["finish"], ["start", "trial", "trial", "finish"], None),
+        (["trial", "finish"], ["start", "trial", "finish"], None),
+    ],
 )
-def test_a_guard_warns_once_and_falls_silent(fails_in: str, reached: list[str]) -> None:
-    recorder, warnings = Recorder(fails_in), []
-    assert tell(GuardedTracker(recorder, warnings.append)) is None
+def test_a_guard_warns_once_and_then_only_lets_the_tracker_finish(
+    fails_in: list[str], reached: list[str], said: str | None
+) -> None:
+    recorder, warnings = Recorder(*fails_in), []
+    assert tell(GuardedTracker(recorder, warnings.append)) == said
     assert recorder.calls == reached
-    assert warnings == ["tracking stopped, the sweep goes on: RuntimeError: no network"]
+    [warning] = warnings
+    assert warning.startswith("tracking stopped, the sweep goes on: RuntimeError: no network")
+    assert "laser_sweep.store sync" in warning
 
 
-def test_a_guard_lets_an_interruption_through() -> None:
+@pytest.mark.parametrize("call", ["trial", "finish"])
+def test_a_guard_lets_an_interruption_through(call: str) -> None:
     with pytest.raises(KeyboardInterrupt):
-        tell(GuardedTracker(Recorder("trial", KeyboardInterrupt()), print))
+        tell(GuardedTracker(Recorder(call, error=KeyboardInterrupt()), print))
 
 
 def test_no_tracker_says_nothing() -> None:

@@ -1,0 +1,1 @@
+"""What `python -m laser_sweep.store` can do, a module for each command."""

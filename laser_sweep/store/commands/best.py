@@ -1,0 +1,94 @@
+"""`best`: the untouched model and the best trial of each model and data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from laser_sweep.store.commands.screen import cells, count, make_table, percent, points, print_json, say, short_p
+from laser_sweep.store.stored import stored_trial
+from laser_sweep.store.winners import Standing, Winner, winners
+
+_FIGURES = ("accuracy %", "log-loss", "gain", "p (Holm)", "test accuracy %", "test log-loss", "test gain", "test p")
+
+
+def best(store: str, console: Console, as_json: bool) -> None:
+    """The best by val accuracy, ties by log-loss, as a sweep picks it, and what was measured of it on test."""
+    found = winners(store)
+    if as_json:
+        print_json([_plain(winner) for winner in found])
+        return
+    if not found:
+        say(console, "no trial on val has finished")
+    for winner in found:
+        console.print(_table(winner))
+        if winner.loses:
+            say(console, "  no edit is better than the untouched model")
+        if winner.best is not None and winner.best_on_test is None:
+            say(console, "  the best trial was not measured on test; a sweep does so at its end")
+
+
+def _table(winner: Winner) -> Table:
+    view = winner.view
+    title = f"{view.title}, {view.dtype}; the best of {count(winner.num_edits, 'edit')}"
+    table = make_table(("", "trial", *_FIGURES), _FIGURES, title)
+    untouched, edited = winner.untouched, winner.best
+    if untouched is not None:
+        on_test = _figures(winner.untouched_on_test)
+        table.add_row(*cells(["untouched", untouched.row["trial_key"]]), *cells([*_figures(untouched), *on_test]))
+    if edited is not None:
+        what = f"{edited.row['intervention']} {stored_trial(edited.row).describe()}"
+        on_val, on_test = _figures(edited, winner.p_value), _figures(winner.best_on_test)
+        table.add_row(*cells([what, edited.row["trial_key"]]), *cells([*on_val, *on_test]))
+    return table
+
+
+def _figures(standing: Standing | None, p_value: float | None = None) -> tuple[str, ...]:
+    """Accuracy, log-loss, gain and p; the untouched model has no gain."""
+    if standing is None:
+        return "", "", "", ""
+    row, paired = standing.row, standing.paired
+    measured = percent(row["accuracy"], row["accuracy_stderr"]), f"{row['log_loss']:.3f}"
+    if not row["edits"]:
+        return *measured, "", ""
+    p = standing.p_value if p_value is None else p_value
+    return *measured, points(standing.gain, None if paired is None else paired.stderr), short_p(p)
+
+
+def _plain(winner: Winner) -> dict[str, Any]:
+    view = winner.view
+    names = ("model", "model_revision", "dtype", "dataset", "limit", "num_examples")
+    return {
+        **{name: getattr(view, name) for name in names},
+        "num_edits": winner.num_edits,
+        "untouched": _plain_trial(winner.untouched, winner.untouched_on_test),
+        "best": _plain_trial(winner.best, winner.best_on_test),
+        "p_value_holm": winner.p_value,
+        "beats_untouched": None if winner.best is None else not winner.loses,
+    }
+
+
+def _plain_trial(on_val: Standing | None, on_test: Standing | None) -> dict[str, Any] | None:
+    if on_val is None:
+        return None
+    row, splits = on_val.row, {"val": on_val, "test": on_test}
+    labels = {name: row[name] for name in ("intervention", "tau", "layer", "rho", "edits")}
+    figures = {split: _plain_figures(standing) for split, standing in splits.items()}
+    return {**labels, "what": stored_trial(row).describe(), **figures}
+
+
+def _plain_figures(standing: Standing | None) -> dict[str, Any] | None:
+    if standing is None:
+        return None
+    row, paired = standing.row, standing.paired
+    names = ("trial_key", "num_examples", "accuracy", "accuracy_stderr", "log_loss")
+    return {
+        **{name: row[name] for name in names},
+        "gain": standing.gain,
+        "gain_stderr": None if paired is None else paired.stderr,
+        "gain_low": None if paired is None else paired.low,
+        "gain_high": None if paired is None else paired.high,
+        "p_value": standing.p_value,
+    }
