@@ -25,6 +25,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 MARKER = "<!-- Kept by hand from here on: `make bench` leaves it as it is. -->"
 NAMES = (
     "vs_reference",
+    "search",
     "agreement",
     "vs_stock_launcher",
     "planning",
@@ -60,6 +61,10 @@ TARGETS = (
     Target("vs_reference", "late_trial_ratio", 8, True, "late grid, times faster, a trial"),
     Target("vs_reference", "full_sweep_ratio", 20, True, "full grid, times faster, whole sweep"),
     Target("vs_reference", "full_trial_ratio", 4, True, "full grid, times faster, a trial"),
+    Target("search", "gradient_100_100_vs_own_exhaustive", 30, True, "100/100, times faster than our own exhaustive"),
+    Target(
+        "search", "gradient_100_100_vs_published", 1000, True, "100/100, times faster than the published exhaustive"
+    ),
     Target("planning", "seconds_per_10000_trials", 5, False, "seconds to plan 10,000 trials"),
     *(
         Target("scheduler", f"utilisation_{grid}_{workers}", least, True, f"utilisation, {grid}, {workers} workers")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from laser_sweep.engine.editing.factor import rank_of
 from laser_sweep.engine.tasks.example import Example
+from laser_sweep.trial import rank_of
 
 POWER_ITERATIONS = 2
 

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPTJConfig, GPTJForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from laser_sweep.engine.tasks.example import Example, Task
 from laser_sweep.engine.tasks.fever import CHOICES, prompt
+from laser_sweep.trial import Matrix
 
 TOKENS_OF_A_CLAIM = (4, 16)
 """FEVER's claims are about ten words long; the wording around them adds sixteen."""
+LLAMA_MLP = {"fc_in": "gate_proj", "fc_out": "down_proj"}
+"""The matrices that the published grids try, as Llama calls them."""
 
 
 def write_llama(directory: Path, *, layers: int, hidden: int, vocabulary: int, seed: int = 0) -> Path:
@@ -34,25 +37,9 @@ def write_llama(directory: Path, *, layers: int, hidden: int, vocabulary: int, s
     return directory
 
 
-def write_gptj(directory: Path, *, layers: int, hidden: int, vocabulary: int, seed: int = 0) -> Path:
-    """A GPT-J of the proportions of the 6B one with a tokenizer that knows every word of `fever_like`."""
-    heads = hidden // 64 or 1
-    config = GPTJConfig(
-        vocab_size=vocabulary,
-        n_embd=hidden,
-        n_layer=layers,
-        n_head=heads,
-        rotary_dim=hidden // heads // 4,
-        n_positions=512,
-        initializer_range=0.1,  # so that answers differ from prompt to prompt and change with an edit
-        bos_token_id=1,
-        eos_token_id=1,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        GPTJForCausalLM(config).save_pretrained(directory)
-    write_tokenizer(directory, vocabulary)
-    return directory
+def llama_weight(matrix: Matrix) -> str:
+    """The name of the parameter that holds one of these matrices."""
+    return f"model.layers.{matrix.layer}.mlp.{LLAMA_MLP[matrix.tau]}.weight"
 
 
 def write_tokenizer(directory: Path, vocabulary: int) -> None:

@@ -19,16 +19,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.published import PublishedWay
-from benchmarks.shapes import fever_like, write_llama
+from benchmarks.shapes import LLAMA_MLP, fever_like, llama_weight, write_llama
 from laser_sweep.engine.models.checkpoint import Checkpoint, find_checkpoint
 from laser_sweep.engine.models.load import load_model, load_tokenizer
 from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.engine.tasks.example import Task
 from laser_sweep.engine.worker import Worker, Workload
-from laser_sweep.trial import Edit, Evaluation, Matrix, Split, Trial, TrialResult, rank_of
+from laser_sweep.trial import Edit, Evaluation, Matrix, Split, Trial, TrialResult
 
 RHOS = (0.01, 0.05, 0.1, 0.2, 0.4)
-NAMES = {"fc_in": "gate_proj", "fc_out": "down_proj"}
 LATE = 0.4  # the share of the layers, from the top, that the published grids try
 SAMPLED = 3  # trials whose test examples the published way is timed on; each costs the same whatever is edited
 
@@ -78,7 +77,9 @@ def compare(size: Size, directory: Path) -> dict[str, float]:
     write_llama(directory, layers=size.layers, hidden=size.hidden, vocabulary=size.vocabulary)
     checkpoint = find_checkpoint(ModelSpec(name="llama", path=str(directory)))
     task = fever_like(size.examples, size.vocabulary)
-    edits = [Edit(matrix=Matrix(tau, layer), rho=rho) for layer in range(size.layers) for tau in NAMES for rho in RHOS]
+    edits = [
+        Edit(matrix=Matrix(tau, layer), rho=rho) for layer in range(size.layers) for tau in LLAMA_MLP for rho in RHOS
+    ]
     late = [edit for edit in edits if edit.matrix.layer >= round(size.layers * (1 - LATE))]
     num_test = len(task.split("test"))
 
@@ -168,8 +169,7 @@ def published(checkpoint: Checkpoint, task: Task, edits: list[Edit]) -> Theirs:
     for number, edit in enumerate([None, *edits]):
         edited, theirs.seconds_edit[edit] = way.model, 0.0
         if edit is not None:
-            name = f"model.layers.{edit.matrix.layer}.mlp.{NAMES[edit.matrix.tau]}.weight"
-            edited, theirs.seconds_edit[edit] = way.edited(name, edit.rho)
+            edited, theirs.seconds_edit[edit] = way.edited(llama_weight(edit.matrix), edit.rho)
         answers, theirs.seconds_val[edit] = way.answers(edited, task.split("val"))
         theirs.correct[edit] = [one.correct for one in answers]
         accuracy = float(np.mean(theirs.correct[edit]))
