@@ -10,8 +10,9 @@ TEST_ENV := OMP_NUM_THREADS=1 WANDB_MODE=disabled
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-sweep: .venv/.installed ## install, sweep the embedded model on Ray, print the summary
+sweep: .venv/.installed ## install, sweep the embedded model on Ray, print the summary, write outputs/report.html
 	$(BIN)/laser-sweep -m tau=each layer=each rho=0.01,0.05,0.1,0.2,0.4
+	@$(BIN)/python -m laser_sweep.report
 
 test: check ## install, check style, types and architecture, run the tests
 	$(TEST_ENV) $(BIN)/pytest -m "not slow" -n 2 --dist loadfile

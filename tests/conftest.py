@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -19,3 +22,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """No test, nor any process that one starts, reads or writes this user's caches."""
     cache = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="laser-sweep-tests-")
     config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, of the system or of playwright; tests that need one are skipped where there is none."""
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    with api.sync_playwright() as playwright:
+        installed = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        executable = installed or playwright.chromium.executable_path
+        if not Path(executable).exists():
+            pytest.skip("no browser: apt install chromium, or playwright install chromium")
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        launched = playwright.chromium.launch(executable_path=executable, args=arguments)
+        yield launched
+        launched.close()
