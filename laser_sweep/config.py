@@ -276,9 +276,9 @@ def _check_ranges(settings: Settings) -> None:
     if isinstance(settings.search, HalvingSpec) and settings.search.reduction < 2:
         raise RequestError(f"search.reduction={settings.search.reduction} drops no candidate; give 2 or more")
     if isinstance(settings.search, RacingSpec) and not 0 < settings.search.error < 1:
-        raise RequestError(f"search.error={settings.search.error:g} is no chance; give a number between 0 and 1")
+        raise RequestError(f"search.error={settings.search.error} is no chance; give a number between 0 and 1")
     if settings.guard is not None and not settings.guard.bound >= 0:
-        raise RequestError(f"guard.bound={settings.guard.bound:g} refuses the untouched model; give nats, 0 or more")
+        raise RequestError(f"guard.bound={settings.guard.bound} refuses the untouched model; give nats, 0 or more")
     gpus = settings.cluster.gpus_per_worker
     if gpus != "auto" and not (0 <= gpus <= 1 or (math.isfinite(gpus) and gpus == int(gpus) > 0)):
         raise RequestError(f"cluster.gpus_per_worker={gpus} cannot be had; give a fraction below 1 or a whole number")

@@ -135,8 +135,7 @@ def _config(row: pd.Series[Any]) -> dict[str, Any]:
 def _datasets(root: str | Path, row: pd.Series[Any]) -> Iterator[Mapping[str, Any]]:
     """What the trial may have asked: what configurations of the store call by the name of its data set, its own first.
 
-    A search over several data sets stores some trials with the configuration of another one of them, but the untouched
-    model with its own; a guard is part of a configuration whose data set is another.
+    A guard is part of a configuration whose data set is another.
     """
     trials = read_trials(root)
     tried: list[object] = []

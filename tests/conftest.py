@@ -6,11 +6,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from .browser import MISSING, launch
 
 # On a CI machine the same examples every time, so that what fails there fails again here: CI=true pytest.
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -29,11 +30,8 @@ def browser() -> Iterator[Any]:
     """Chromium, of the system or of playwright; tests that need one are skipped where there is none."""
     api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
     with api.sync_playwright() as playwright:
-        installed = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-        executable = installed or playwright.chromium.executable_path
-        if not Path(executable).exists():
-            pytest.skip("no browser: apt install chromium, or playwright install chromium")
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        launched = playwright.chromium.launch(executable_path=executable, args=arguments)
+        launched = launch(playwright)
+        if launched is None:
+            pytest.skip(MISSING)
         yield launched
         launched.close()

@@ -114,14 +114,15 @@ def test_the_variant_is_asked_what_the_trial_was_asked_and_stored_like_any_other
 def test_there_are_edits_of_several_matrices_among_them(store: Path) -> None:
     assert len(the_row(store, "greedy")["edits"]) > 1
     assert len(the_row(store, "mean", "others")["edits"]) == 4
-    assert json.loads(the_row(store, "mean", "others")["config_json"])["dataset"]["name"] == "demo"
+    assert json.loads(the_row(store, "mean", "others")["config_json"])["dataset"]["name"] == "others"
 
 
 def test_what_is_stored_is_not_measured_again(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variant = vary(store, the_row(store, "one"), "removed")
     first = variant.measure()
     monkeypatch.setattr(rerun, "make_executor", None)
-    assert variant.measure() == dataclasses.replace(first, predictions=None)
+    again = variant.measure()
+    assert (again.trial, again.metrics, again.gain) == (first.trial, first.metrics, first.gain)
 
 
 def test_it_is_the_trial_that_a_person_would_have_asked_for(store: Path, tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ def coverage(trials: pd.DataFrame, tau: str) -> Chart:
     `trials` are those of one comparison; cells are those of every layer and ρ that any of its trials of τ has.
     """
     table = cells(trials, tau)
-    title = f"{tau}: what has been measured"
+    title = f"{plain(tau)}: what has been measured"
     if table.empty:
-        return Chart(nothing(title, f"no trial edits {tau}", X_TITLE, Y_TITLE), f"No trial edits {tau}.")
+        return Chart(nothing(title, f"no trial edits {plain(tau)}", X_TITLE, Y_TITLE), f"No trial edits {tau}.")
     facets, layers, rhos = facet_axis(table), layer_axis(table), rho_axis(table)
     figure = facetted(facets)
     scale = [[edge / 3, _COLOURS[state]] for place, state in enumerate(STATES) for edge in (place, place + 1)]

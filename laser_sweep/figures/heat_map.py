@@ -13,7 +13,7 @@ from laser_sweep.analysis.comparisons import untouched_row
 from laser_sweep.figures.cells import Y_TITLE, cells, facet_axis, grid, layer_axis, rho_axis, y_title
 from laser_sweep.figures.chart import Chart
 from laser_sweep.figures.style import CATEGORIES, DIVERGING, EMPTY, facetted, nothing, panels_height, styled
-from laser_sweep.figures.words import count, percent, points
+from laser_sweep.figures.words import count, percent, plain, points
 
 X_TITLE = "layer ℓ"
 _NUMBERS_FIT = 16  # layers; in more columns a cell has room for a sign only
@@ -31,9 +31,9 @@ def gain_heat_map(trials: pd.DataFrame, tau: str) -> Chart:
     it, harm is all one colour, since an edit that breaks a model would else make every gain look white.
     """
     table = cells(trials, tau)
-    title = f"{tau}: gain over the untouched model"
+    title = f"{plain(tau)}: gain over the untouched model"
     if table.empty:
-        return Chart(nothing(title, f"no trial edits {tau}", X_TITLE, Y_TITLE), f"No trial edits {tau}.")
+        return Chart(nothing(title, f"no trial edits {plain(tau)}", X_TITLE, Y_TITLE), f"No trial edits {tau}.")
     facets, layers, rhos = facet_axis(table), layer_axis(table), rho_axis(table)
     figure = facetted(facets)
     for row, facet in enumerate(facets, start=1):
@@ -119,17 +119,27 @@ def _cell_text(gain: float, columns: int) -> str:
 
 
 def _outlines(part: pd.DataFrame, layers: Sequence[str], rhos: Sequence[str]) -> list[dict[str, Any]]:
-    """A frame for each hollow cell; categories are numbered along their axes."""
+    """The frames of hollow cells, one shape for gains and one for losses, since plotly takes long over many."""
     hollow = part[part["status"].eq("done") & part["within_noise"]]
     shapes = []
-    for layer, rho, gain in zip(hollow["layer"], hollow["rho"], hollow["gain"], strict=True):
-        x, y = layers.index(layer), rhos.index(rho)
-        colour = CATEGORIES[0] if gain >= 0 else CATEGORIES[1]
-        shapes.append(
-            {"type": "rect", "x0": x - 0.44, "x1": x + 0.44, "y0": y - 0.42, "y1": y + 0.42}
-            | {"line": {"color": colour, "width": 1.2}, "layer": "above"}
-        )
+    for colour, cells_of_it in (
+        (CATEGORIES[0], hollow[hollow["gain"].ge(0)]),
+        (CATEGORIES[1], hollow[hollow["gain"].lt(0)]),
+    ):
+        places = zip(cells_of_it["layer"], cells_of_it["rho"], strict=True)
+        path = "".join(_frame(layers.index(layer), rhos.index(rho)) for layer, rho in places)
+        if path:
+            shapes.append({"type": "path", "path": path, "line": {"color": colour, "width": 1.2}})
     return shapes
+
+
+def _frame(x: int, y: int) -> str:
+    """A rectangle in the cell with these numbers, by which a shape can name categories.
+
+    It would take `0.58` for the category of that name; with so many digits no category is named.
+    """
+    left, right, low, high = x - 0.440021, x + 0.440021, y - 0.420021, y + 0.420021
+    return f"M{left:.6f},{low:.6f}L{right:.6f},{low:.6f}L{right:.6f},{high:.6f}L{left:.6f},{high:.6f}Z"
 
 
 def _colours(gains: pd.Series[float]) -> dict[str, Any]:

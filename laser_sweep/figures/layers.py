@@ -12,7 +12,7 @@ from laser_sweep.analysis.comparisons import untouched_row
 from laser_sweep.figures.cells import ALL_LAYERS, cells, facet_axis, layer_axis, rho_axis
 from laser_sweep.figures.chart import Chart
 from laser_sweep.figures.style import BAND, DASHES, SYMBOLS, UNTOUCHED, facetted, loss_axis, nothing, sequence, styled
-from laser_sweep.figures.words import percent
+from laser_sweep.figures.words import percent, plain
 
 Metric: TypeAlias = Literal["accuracy", "log_loss"]
 
@@ -31,10 +31,10 @@ def by_layer(trials: pd.DataFrame, metric: Metric, tau: str) -> Chart:
     table = cells(trials, tau)
     table = table[table["layer"].ne(ALL_LAYERS) & table["status"].eq("done")]
     name = "accuracy" if metric == "accuracy" else "log-loss"
-    title = f"{tau}: {name} by layer"
+    title = f"{plain(tau)}: {name} by layer"
     if table.empty:
         why = f"no finished trial edits {tau} in one layer"
-        return Chart(nothing(title, why, X_TITLE, _Y_TITLES[metric]), f"{why[0].upper()}{why[1:]}.")
+        return Chart(nothing(title, plain(why), X_TITLE, _Y_TITLES[metric]), f"{why[0].upper()}{why[1:]}.")
     facets, layers, rhos = facet_axis(table), layer_axis(table), rho_axis(table)
     untouched = untouched_row(trials)
     figure = facetted(facets, shared_yaxes="all")

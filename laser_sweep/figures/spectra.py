@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 
 from laser_sweep.figures.chart import Chart
 from laser_sweep.figures.style import CATEGORIES, MUTED, styled
+from laser_sweep.figures.words import plain
 
 X_TITLE = "singular direction i, strongest first"
 _VALUES, _SLOPES, _GAINS = "σᵢ", "gᵢ = dL/dσᵢ (nats)", "predicted gain (nats)"
@@ -29,7 +30,7 @@ def spectrum(row: Mapping[str, Any] | pd.Series[Any]) -> Chart:
     """
     values = np.asarray(row["singular_values"], dtype=np.float64)
     matrix = f"{row['tau']}[{int(row['layer'])}]"
-    title = f"{matrix}, {int(row['rows']):,} x {int(row['columns']):,}: spectrum"
+    title = f"{plain(matrix)}, {int(row['rows']):,} x {int(row['columns']):,}: spectrum"
     i = np.arange(1, len(values) + 1)
     sloped = row["gradient"] is not None and not np.isscalar(row["gradient"])
     figure = make_subplots(rows=3 if sloped else 1, cols=1, shared_xaxes=True, vertical_spacing=0.06)

@@ -35,7 +35,7 @@ def loss_against_accuracy(trials: pd.DataFrame) -> Chart:
         part = done[done["kind"].eq(kind)]
         figure.add_trace(
             go.Scatter(
-                name=kind, mode="markers", x=100 * part["accuracy"].to_numpy(), y=part["log_loss"].to_numpy(),
+                name=plain(kind), mode="markers", x=100 * part["accuracy"].to_numpy(), y=part["log_loss"].to_numpy(),
                 customdata=list(part["trial_key"]), text=[_hover(row) for _, row in part.iterrows()],
                 hovertemplate="%{text}<extra></extra>",
                 marker={"color": CATEGORIES[number % len(CATEGORIES)], "symbol": SYMBOLS[number % len(SYMBOLS)]}

@@ -78,7 +78,7 @@ class Outcome:
         for comparison in self.comparisons:
             for job in (*comparison.jobs, comparison.guard):
                 if job is not None and _asks(job, trial):
-                    return comparison.owners.get(trial.edits, job.question)
+                    return comparison.owners.get((trial.evaluation.revision, trial.edits), job.question)
         raise KeyError(trial.key)
 
     def objective(self, job: Job) -> float | None:

@@ -25,14 +25,15 @@ class Comparison:
     """Candidates for one decision: one model, and the examples of one data set, or of several whose mean decides.
 
     There is a job for each data set; `members` are all jobs that take part. `spaces` are what all who ask want to
-    choose from, `owners` says who asked for which edits first, and `candidates` are those that were asked for in full,
-    in that order, by their edits; `looked_at` are also those that were dropped on fewer examples.
+    choose from, `owners` says who asked first for which edits on which data set (its revision), and `candidates` are
+    those that were asked for in full, in that order, by their edits; `looked_at` are also those that were dropped on
+    fewer examples.
     """
 
     jobs: tuple[Job, ...]
     members: tuple[Job, ...]
     spaces: tuple[Space, ...]
-    owners: dict[tuple[Edit, ...], Question]
+    owners: dict[tuple[str, tuple[Edit, ...]], Question]
     candidates: dict[tuple[Edit, ...], Candidate] = field(default_factory=dict)
     looked_at: set[tuple[Edit, ...]] = field(default_factory=set)
 
@@ -57,9 +58,6 @@ class Comparison:
             for job in self.jobs:
                 job.sample(question.search.gradient_samples)
         return make_search(question.search, self.spaces, question.objective, self.num_examples, question.seed)
-
-    def owner(self, edits: tuple[Edit, ...]) -> Question:
-        return self.owners.get(edits, self.question)
 
     def limit(self, ask: AskTrials) -> int | None:
         """On how many examples an ask is answered, None for all that the search may use."""
@@ -95,12 +93,12 @@ def compare(jobs: Iterable[Job]) -> list[Comparison]:
 
 
 def _comparison(jobs: Sequence[Job]) -> Comparison:
-    owners: dict[tuple[Edit, ...], Question] = {}
+    owners: dict[tuple[str, tuple[Edit, ...]], Question] = {}
     by_examples: dict[tuple[Evaluation, Evaluation], Job] = {}
     for job in jobs:
         by_examples.setdefault((job.evaluation("val"), job.evaluation("test")), job)
         for candidate in job.space.grid():
-            owners.setdefault(candidate.edits, job.question)
+            owners.setdefault((job.task.revision, candidate.edits), job.question)
     return Comparison(tuple(by_examples.values()), tuple(jobs), distinct(job.space for job in jobs), owners)
 
 

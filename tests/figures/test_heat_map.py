@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,18 @@ def test_a_hollow_cell_has_an_outline_and_no_colour(grid: pd.DataFrame) -> None:
     figure = gain_heat_map(grid, "fc_in").figure
     hollow = traces(figure)["within one standard error"]
     assert {colour for _, colour in hollow.colorscale} == {"white"}
-    centres = {(LAYERS[round((s.x0 + s.x1) / 2)], RHOS[round((s.y0 + s.y1) / 2)]) for s in figure.layout.shapes}
-    assert centres == drawn(hollow).keys()
+    frames = [frame for shape in figure.layout.shapes for frame in shape.path.split("Z")[:-1]]
+    corners = [np.array(re.findall(r"-?\d+\.\d+", frame), dtype=float).reshape(4, 2) for frame in frames]
+    centres = [corner.mean(axis=0).round(6) for corner in corners]
+    assert {(LAYERS[int(x)], RHOS[int(y)]) for x, y in centres} == drawn(hollow).keys()
+    assert all(np.ptp(corner, axis=0).max() < 1 for corner in corners)
+
+
+def test_frames_of_gains_and_losses_differ(tmp_path: Path) -> None:
+    edits = {trial(("fc_in", layer, 0.1)): changed(10 + layer, 11 - layer) for layer in (0, 1)}
+    found = [done(one, answers, UNTOUCHED) for one, answers in edits.items()]
+    shapes = gain_heat_map(rows(tmp_path, [done(trial(), UNTOUCHED), *found]), "fc_in").figure.layout.shapes
+    assert len({shape.line.color for shape in shapes}) == len(shapes) == 2
 
 
 def test_every_cell_says_which_trial_it_is_of(grid: pd.DataFrame, keys: dict[tuple[int, float], str]) -> None:
@@ -153,6 +164,13 @@ def test_a_matrix_type_without_trials_is_said(grid: pd.DataFrame) -> None:
     assert chart.figure.layout.xaxis.title.text
     assert "no trial edits v_proj" in chart.figure.layout.annotations[0].text
     assert gain_heat_map(grid.iloc[:0], "fc_in").alt == "No trial edits fc_in."
+
+
+def test_names_from_data_are_no_markup(tmp_path: Path) -> None:
+    named = trial(("<b>q</b>", 0, 0.1), options={"<i>": 1}), trial(("<b>q</b>", 0, 0.1), options={"<i>": 2})
+    figure = gain_heat_map(rows(tmp_path, [done(one, right(60), UNTOUCHED) for one in named]), "<b>q</b>").figure
+    assert figure.layout.title.text.startswith("&lt;b&gt;q&lt;/b&gt;: gain")
+    assert figure.layout.annotations[0].text == "&lt;i&gt;=1"
 
 
 def test_many_layers_have_signs_instead_of_numbers(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_jobs_on_the_same_model_and_examples_compete(make_job: MakeJob) -> None:
 def test_a_trial_belongs_to_the_job_that_asked_first(make_job: MakeJob) -> None:
     first, second = make_job(rho=(0.1, 0.2), sweep="first"), make_job(rho=(0.2, 0.3), sweep="second")
     [comparison] = compare([first, second])
-    owners = {edit.rho: question.sweep for [edit], question in comparison.owners.items()}
+    owners = {edit.rho: question.sweep for (_, [edit]), question in comparison.owners.items()}
     assert owners == {0.1: "first", 0.2: "first", 0.3: "second"}
 
 

@@ -92,7 +92,8 @@ class _Door:
 
     def open(self, *, mode: Any, sweep: str, alone: bool, **about: Any) -> wandb.Run:
         """`alone` is a run that says nothing of the machine: there are many of them, or it is not the one that ran."""
-        os.makedirs(self.spec.dir, exist_ok=True)
+        directory = os.path.abspath(self.spec.dir)  # W&B's process may have been started elsewhere
+        os.makedirs(directory, exist_ok=True)
         settings: dict[str, Any] = {"silent": True, "init_timeout": _INIT_SECONDS, "finish_timeout": _FINISH_SECONDS}
         if alone:
             settings |= {"console": "off", "x_disable_stats": True, "x_disable_meta": True, "disable_git": True}
@@ -100,7 +101,7 @@ class _Door:
             project=os.environ.get("WANDB_PROJECT", self.spec.project),
             entity=os.environ.get("WANDB_ENTITY", self.spec.entity),
             group=sweep,
-            dir=self.spec.dir,
+            dir=directory,
             mode=mode,
             reinit="create_new",
             settings=wandb.Settings(finish_timeout_raises=True, **settings),
