@@ -53,7 +53,7 @@ def facets(rows: pd.DataFrame) -> pd.Series[str]:
     kinds = rows["intervention"].nunique() > 1
     labels = [
         " ".join([kind] * kinds + [f"{name}={one[name]}" for name in swept if name in one])
-        for kind, one in zip(rows["intervention"], options, strict=True)
+        for kind, one in zip(rows["intervention"].fillna(""), options, strict=True)
     ]
     return pd.Series(labels, index=rows.index, dtype=object)
 

@@ -24,7 +24,7 @@ def main() -> None:
             sys.stdout.write(text)
             return
         target = Path(arguments.to) if arguments.to is not None else Path(arguments.store).parent / "report.html"
-        _write(text, target)
+        write(text, target)
     except RequestError as error:
         print(f"laser_sweep.report: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -44,8 +44,8 @@ def _written(store: str, *, markdown: bool) -> str:
     return page(gather(store))
 
 
-def _write(text: str, target: Path) -> None:
-    """Raises RequestError where the file cannot be written."""
+def write(text: str, target: Path) -> None:
+    """Puts a text in the place of a file, or leaves the file as it is. Raises RequestError where it cannot."""
     if target.is_dir():
         raise RequestError(f"--to={target} is a directory; give the name of a file in it")
     try:

@@ -81,7 +81,8 @@ def gain_text(gain: PairedGain) -> str:
 def _on_test(
     winner: pd.Series[Any], on_test: pd.Series[Any] | None, untouched: pd.Series[Any] | None, scores: Scores
 ) -> Iterator[str]:
-    name = f"{winner['intervention']} {place_text(winner)}"
+    kind = winner["intervention"]
+    name = place_text(winner) if pd.isna(kind) else f"{kind} {place_text(winner)}"
     if on_test is None:
         yield (
             f"The winner on val, {name}, has {measured(winner)} there and was not measured on test. It was picked for "

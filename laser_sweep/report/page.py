@@ -26,11 +26,11 @@ def page(report: Report) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("page.html.j2").render(
-        report=report, width=WIDTH, plotly=Markup(get_plotlyjs()), figure_json=_figure_json
+        report=report, width=WIDTH, plotly=Markup(get_plotlyjs()), script_json=script_json
     )
 
 
-def _figure_json(chart: Chart) -> Markup:
+def script_json(chart: Chart) -> Markup:
     """A figure for a script element, in which nothing can end that element."""
     figure = json.loads(chart.figure.to_json())
     figure["layout"]["width"] = WIDTH

@@ -172,7 +172,7 @@ def provenance(trials: pd.DataFrame) -> Table:
 def _result(row: pd.Series[Any], p_value: float | None = None) -> tuple[str, ...]:
     untouched = not len(row["edits"])
     return (
-        "" if untouched else str(row["intervention"]),
+        "" if untouched else _optional(row["intervention"], str),
         "untouched" if untouched else place_text(row),
         f"{100 * row['accuracy']:.1f}",
         f"{100 * row['accuracy_stderr']:.1f}",

@@ -77,6 +77,15 @@ def test_where_no_edit_was_confirmed_the_untouched_model_stands_in_both_rows(tmp
     assert board["accuracy"].tolist() == [0.55, 0.55]
 
 
+def test_no_edit_is_picked_by_what_it_does_on_test(tmp_path: Path) -> None:
+    """One that val was not asked about may be there from another command."""
+    table = rows(
+        tmp_path,
+        [done(trial(), right(60)), done(trial(split="test"), right(55)), done(trial(A, split="test"), right(90))],
+    )
+    assert leaderboard(table)["accuracy"].tolist() == [0.55, 0.55]
+
+
 def test_what_was_never_published_has_no_published_numbers(tmp_path: Path) -> None:
     board = leaderboard(rows(tmp_path, [done(trial(split="test"), right(55))]))
     assert board[["published_accuracy", "difference", "agrees", "source"]].isna().all(axis=None)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from laser_sweep.report.__main__ import write
 from laser_sweep.store.store import ParquetStore
 
 from ..measured import done, right, trial, written
@@ -87,6 +89,15 @@ def test_a_report_that_cannot_be_made_leaves_the_old_one(store: ParquetStore, tm
         file.unlink()
     refused("store", cwd=tmp_path)
     assert (tmp_path / "report.html").read_text() == "the old one"
+
+
+def test_a_page_that_cannot_be_written_to_its_end_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+    target.write_text("the old one")
+    with pytest.raises(UnicodeEncodeError):
+        write("x" * 100_000 + "\ud800", target)
+    assert target.read_text() == "the old one"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_damaged_and_foreign_files_are_left_out(store: ParquetStore, tmp_path: Path) -> None:

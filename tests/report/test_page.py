@@ -8,14 +8,17 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
+from laser_sweep.figures import Chart
 from laser_sweep.report.content import gather
-from laser_sweep.report.page import page
+from laser_sweep.report.page import page, script_json
 from laser_sweep.store.store import ParquetStore
 
 from ..measured import done, failed, right, trial, written
+from ..store.test_versions import write_2
 from .conftest import EVIL
 
 
@@ -152,6 +155,13 @@ def test_no_name_can_be_markup(tmp_path: Path, name: str) -> None:
     assert len(read.figures) == len(read.labels)  # each figure's data is still one script
 
 
+def test_the_data_of_a_figure_cannot_end_its_script() -> None:
+    title = "</script><!-- &amp; \u2028"
+    text = script_json(Chart(go.Figure(layout_title_text=title), ""))
+    assert not set("<>&") & set(text)
+    assert json.loads(text)["layout"]["title"]["text"] == title
+
+
 def test_provenance_says_what_ran_where_and_when(read: Reader) -> None:
     [row] = [row for row in read.rows if row[0] == "tiny" and len(row) == 12]
     assert row[:6] == ["tiny", "0123abcd", "float32", "colours", "sweep", "14"]
@@ -172,6 +182,19 @@ def test_a_store_with_nothing_but_a_failure_has_a_page(tmp_path: Path) -> None:
     read = Reader(page(gather(written(tmp_path, [failed(trial(("fc_in", 0, 0.1)))]).root)))
     assert "No trial on val is done." in read.texts
     assert ["1", "out of memory", "colours: fc_in[0] ρ 0.1"] in read.rows
+
+
+def test_a_store_of_an_earlier_version_has_a_page(tmp_path: Path) -> None:
+    """It did not say which options an edit has, nor how many examples were asked for."""
+    store = ParquetStore(tmp_path)
+    edits = [("fc_in", 0, 0.1), ("fc_in", 1, 0.1)]
+    for split in ("val", "test"):
+        for one in (trial(split=split), *(trial(edit, split=split) for edit in edits)):
+            write_2(store, one)
+    read = Reader(page(gather(store.root)))
+    assert "6 trials, 0 failed" in " ".join(read.texts)
+    assert ["", "fc_in[0] ρ 0.1", "50.0", "25.0", "1.500"] in [row[:5] for row in read.rows]
+    assert any("Gain of fc_in" in label for label in read.labels)
 
 
 def test_an_edit_that_answers_the_same_whatever_is_asked_is_named_as_that(tmp_path: Path) -> None:
