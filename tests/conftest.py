@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from .browser import MISSING, launch
+from .wandb_server import WandbServer
 
 # On a CI machine the same examples every time, so that what fails there fails again here: CI=true pytest.
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -35,3 +36,10 @@ def browser() -> Iterator[Any]:
             pytest.skip(MISSING)
         yield launched
         launched.close()
+
+
+@pytest.fixture
+def wandb_server() -> Iterator[WandbServer]:
+    """The other end of W&B's network."""
+    with WandbServer().running() as server:
+        yield server

@@ -86,9 +86,12 @@ def test_the_same_edit_on_test_stands_beside_it(command: Command, store: Parquet
     assert found["best"]["test"]["trial_key"] == on_test[0].trial.key
     assert found["best"]["test"]["gain"] == pytest.approx(50 / 80)
     assert found["untouched"]["test"]["accuracy"] == pytest.approx(10 / 80)
-    line = next(line for line in command("best", store.root).stdout.splitlines() if winner.trial.key in line)
-    assert "75.0 ± 4.8" in line
-    assert "+62.5" in line
+    lines = [line for line in command("best", store.root).stdout.splitlines() if "laser fc_in[3] rho=0.1" in line]
+    assert [line.split()[0] for line in lines] == ["val", "test"]
+    assert winner.trial.key in lines[0]
+    assert on_test[0].trial.key in lines[1]
+    assert "75.0 ± 4.8" in lines[1]
+    assert "+62.5" in lines[1]
 
 
 def test_a_winner_that_was_not_measured_on_test_is_said_to_be_so(

@@ -7,11 +7,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from laser_sweep.store.commands.screen import cells, count, make_table, percent, points, print_json, say, short_p
+from laser_sweep.store.commands.screen import cells, count, make_table, named, percent, points, print_json, say, short_p
 from laser_sweep.store.stored import stored_trial
 from laser_sweep.store.winners import Standing, Winner, winners
 
-_FIGURES = ("accuracy %", "log-loss", "gain", "p (Holm)", "test accuracy %", "test log-loss", "test gain", "test p")
+_HEADINGS = ("split", "", "trial", "examples", "accuracy %", "log-loss", "gain", "p")
+_NUMBERS = _HEADINGS[3:]
 
 
 def best(store: str, console: Console, as_json: bool) -> None:
@@ -32,29 +33,28 @@ def best(store: str, console: Console, as_json: bool) -> None:
 
 def _table(winner: Winner) -> Table:
     view = winner.view
-    title = f"{view.title}, {view.dtype}; the best of {count(winner.num_edits, 'edit')}"
-    table = make_table(("", "trial", *_FIGURES), _FIGURES, title)
-    untouched, edited = winner.untouched, winner.best
-    if untouched is not None:
-        on_test = _figures(winner.untouched_on_test)
-        table.add_row(*cells(["untouched", untouched.row["trial_key"]]), *cells([*_figures(untouched), *on_test]))
-    if edited is not None:
-        what = f"{edited.row['intervention']} {stored_trial(edited.row).describe()}"
-        on_val, on_test = _figures(edited, winner.p_value), _figures(winner.best_on_test)
-        table.add_row(*cells([what, edited.row["trial_key"]]), *cells([*on_val, *on_test]))
+    name = f"{view.model} on {view.dataset}{f' #{view.number}' if view.number > 1 else ''}"
+    title = f"{name}, {view.dtype}: the best of {count(winner.num_edits, 'edit')} on val"
+    corrected = "p on val is corrected for all of them (Holm)" if winner.num_edits > 1 else ""
+    table = make_table(_HEADINGS, _NUMBERS, title, caption=corrected)
+    for untouched, edited, p_value in (
+        (winner.untouched, winner.best, winner.p_value),
+        (winner.untouched_on_test, winner.best_on_test, None),
+    ):
+        if untouched is not None:
+            table.add_row(*cells(_line(untouched, "untouched", None)))
+        if edited is not None:
+            what = f"{edited.row['intervention']} {named(stored_trial(edited.row))}"
+            table.add_row(*cells(_line(edited, what, edited.p_value if p_value is None else p_value)))
     return table
 
 
-def _figures(standing: Standing | None, p_value: float | None = None) -> tuple[str, ...]:
-    """Accuracy, log-loss, gain and p; the untouched model has no gain."""
-    if standing is None:
-        return "", "", "", ""
+def _line(standing: Standing, what: str, p_value: float | None) -> list[object]:
+    """A trial on one split; the untouched model has no gain."""
     row, paired = standing.row, standing.paired
-    measured = percent(row["accuracy"], row["accuracy_stderr"]), f"{row['log_loss']:.3f}"
-    if not row["edits"]:
-        return *measured, "", ""
-    p = standing.p_value if p_value is None else p_value
-    return *measured, points(standing.gain, None if paired is None else paired.stderr), short_p(p)
+    gain = points(standing.gain, None if paired is None else paired.stderr) if row["edits"] else ""
+    measured = f"{row['num_examples']:,}", percent(row["accuracy"], row["accuracy_stderr"]), f"{row['log_loss']:.3f}"
+    return [row["split"], what, row["trial_key"], *measured, gain, short_p(p_value)]
 
 
 def _plain(winner: Winner) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from laser_sweep.errors import RequestError
-from laser_sweep.store.commands.screen import cells, make_table, percent, points, print_json, say, short_p
+from laser_sweep.store.commands.screen import cells, make_table, named, percent, points, print_json, say, short_p
 from laser_sweep.store.pairs import Pair, Pairs
 from laser_sweep.store.reader import find_trial
 from laser_sweep.store.stored import leaves, python_row, read_config, stored_trial
@@ -99,7 +99,7 @@ def _edit(edit: Row) -> str:
 def _table(rows: Sequence[Row], differences: Mapping[str, list[Any]], pairs: Pairs) -> Table:
     table = make_table(("",), title="what differs")
     for row in rows:
-        table.add_column(f"{row['trial_key']}\n{stored_trial(row).describe()}", overflow="fold")
+        table.add_column(f"{row['trial_key']}\n{named(stored_trial(row))}", overflow="fold")
     for name, values in differences.items():
         table.add_row(*cells([name, *values]))
     table.add_section()

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from laser_sweep.store.commands.screen import cells, count, make_table, print_json, say
+from laser_sweep.store.commands.screen import cells, count, make_table, named, print_json, say
 from laser_sweep.store.overrides import rerun_command
 from laser_sweep.store.reader import read_trials
 from laser_sweep.store.stored import python_row, read_config, stored_trial
@@ -36,7 +36,7 @@ def failures(store: str, console: Console, as_json: bool) -> None:
         table = make_table(("trial", "model", "dataset", "split", "intervention", "edit", "worker", "device"))
         for row in same[:_SHOWN]:
             labels = [row[name] for name in ("trial_key", "model", "dataset", "split", "intervention")]
-            table.add_row(*cells([*labels, stored_trial(row).describe(), row["worker"], row["device"]]))
+            table.add_row(*cells([*labels, named(stored_trial(row)), row["worker"], row["device"]]))
         if len(same) > _SHOWN:
             table.add_row(*cells([f"and {len(same) - _SHOWN:,} more"]))
         console.print(table)

@@ -14,11 +14,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_PLAIN_WIDTH = 160  # where standard output is not a terminal
+from laser_sweep.trial import Trial
+
+_WIDTH = 160  # of tables at most, or the terminal's own where that is more
 
 
 def make_console() -> Console:
-    return Console(highlight=False) if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH, highlight=False)
+    """In a narrow terminal lines wrap: half a key or half a number would be of no use."""
+    width = Console().width if sys.stdout.isatty() else 0
+    return Console(width=max(width, _WIDTH), highlight=False)
 
 
 def say(console: Console, line: str = "", style: str | None = None) -> None:
@@ -49,6 +53,11 @@ def shown(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def named(trial: Trial) -> str:
+    """How a person names a trial where there is little room: `fc_in[27] rho=0.01`, `14 edits`."""
+    return trial.describe() if trial.tau is not None or len(trial.edits) < 3 else f"{len(trial.edits)} edits"
 
 
 def percent(fraction: float | None, stderr: float | None = None) -> str:

@@ -23,6 +23,7 @@ from laser_sweep.trial import TrialResult, content_key
 
 _INIT_SECONDS = 30  # a server that does not answer must not hold up a sweep,
 _FINISH_SECONDS = 120  # nor one that stops answering; what is not sent by then can be sent with `wandb sync`
+_NAME_CHARACTERS = 128  # W&B takes no longer names
 _COLUMNS = (
     "trial_key",
     "model",
@@ -100,7 +101,7 @@ class _Door:
         return wandb.init(
             project=os.environ.get("WANDB_PROJECT", self.spec.project),
             entity=os.environ.get("WANDB_ENTITY", self.spec.entity),
-            group=sweep,
+            group=sweep[:_NAME_CHARACTERS],
             dir=directory,
             mode=mode,
             reinit="create_new",
@@ -166,7 +167,7 @@ class _SweepRuns:
             sweep=sweep,
             alone=self._door.replayed,
             id=content_key({"sweep": sweep}) if self._door.replayed else None,
-            name=sweep,
+            name=sweep[:_NAME_CHARACTERS],
             job_type="sweep",
             tags=tags(*group_names(config)),
             config=config,
@@ -238,7 +239,7 @@ class _TrialRuns:
             sweep=sweep,
             alone=True,
             id=trial.key,
-            name=trial.describe(),
+            name=trial.describe()[:_NAME_CHARACTERS],
             job_type="trial",
             tags=tags(*group_names(config), trial.tau, trial.evaluation.split),
             config=trial_config(result, config),
