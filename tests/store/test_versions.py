@@ -181,3 +181,23 @@ def test_trials_of_both_versions_stand_side_by_side(
     assert [found[trial.key].footprints for trial in old] == [(Footprint(rank=17),)] * 8
     assert [found[trial.key].footprints for trial in new] == [(made,)] * 8
     assert [edits_of(frame, trial)[0]["options"] for trial in old + new] == [None] * 8 + ["{}"] * 8
+
+
+@pytest.mark.parametrize("line", [["best"], ["show"], ["show", "KEY"], ["compare", "KEY", "NEW"], ["export"], ["sync"]])
+def test_commands_read_what_version_2_wrote(
+    command: Callable[..., Any],
+    store: ParquetStore,
+    make_trial: MakeTrial,
+    make_result: MakeResult,
+    monkeypatch: pytest.MonkeyPatch,
+    line: list[str],
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    old, new = make_trial(0.1), make_result(0.2, examples=4)
+    write_2(store, old)
+    store.write(new, "sweep", "{}")
+    keys = {"KEY": old.key, "NEW": new.trial.key}
+    ended = command(line[0], store.root, *(keys[word] for word in line[1:]))
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    assert (old.key if line != ["sync"] else "2 trials told to W&B") in ended.stdout
