@@ -17,8 +17,14 @@ def main() -> None:
     parser.add_argument(
         "--markdown", action="store_true", help="print a summary for a pull request instead, tables without figures"
     )
+    parser.add_argument("--wandb", action="store_true", help="make a workspace and a report at W&B instead")
     arguments = parser.parse_args()
     try:
+        if arguments.wandb:
+            from laser_sweep.report.wandb_pages import publish
+
+            print(publish(arguments.store))
+            return
         text = _written(arguments.store, markdown=arguments.markdown)
         if arguments.markdown and arguments.to is None:
             sys.stdout.write(text)

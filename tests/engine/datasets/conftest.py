@@ -19,7 +19,7 @@ from laser_sweep.engine.tasks.registry import load_task
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.engine.worker import Worker, Workload
 from laser_sweep.sweep.jobs import EvaluationSpec, Job, Question, build_jobs
-from laser_sweep.sweep.search.grid import Axes, Intervention
+from laser_sweep.sweep.search.space import Axes, Intervention
 from laser_sweep.trial import Edit, Evaluation, Matrix, Trial, TrialResult
 
 from .answers import OneByOne

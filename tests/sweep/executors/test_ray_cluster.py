@@ -33,7 +33,7 @@ from laser_sweep.sweep.executors.ray import RayExecutor
 from laser_sweep.sweep.executors.spec import ClusterSpec
 from laser_sweep.sweep.jobs import EvaluationSpec, Question, build_jobs
 from laser_sweep.sweep.plan import work_units
-from laser_sweep.sweep.search.grid import Axes, Intervention
+from laser_sweep.sweep.search.space import Axes, Intervention
 
 question = Question(
     sweep="s", model=ModelSpec(name="demo", path="package://demo/assets"),
