@@ -194,7 +194,7 @@ def in_rounds(size: Size, jobs: Mapping[str, Job], root: Path, answers: Answers)
     for number in range(size.rounds):
         for name in short:
             carried = carry_out(jobs[name], root / f"{name}-{number}")
-            assert len(carried.ran) == num_trials(jobs[name])
+            assert len(carried.ran) == num_trials(jobs[name]), (name, len(carried.ran))
             answers.add_all(carried)
             rounds.searches[name].append(carried)
         rounds.factoring.append(factoring_seconds(jobs[HEADLINE], root / f"factors-{number}"))

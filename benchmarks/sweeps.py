@@ -75,7 +75,7 @@ class Carried:
 
 
 def carry_out(job: Job, root: Path) -> Carried:
-    """Runs one job with its store and its cache under `root`. Raises AssertionError where a trial fails."""
+    """Runs one job with its store and its cache under `root`. Raises AssertionError where it does not end well."""
     evaluation, clock = job.question.evaluation, Clock()
     workload = Workload(
         checkpoint=job.checkpoint,
@@ -92,6 +92,7 @@ def carry_out(job: Job, root: Path) -> Carried:
         resume="auto",
     )
     outcome = sweep.run([job])
+    assert not outcome.interrupted, "a signal ended the sweep"
     assert not outcome.failed, outcome.failed[0].error
     loads = sum(outcome.results[key].seconds.load for key in clock.took)
     return Carried(job, root, outcome, clock.took, loads)

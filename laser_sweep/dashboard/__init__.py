@@ -1,0 +1,1 @@
+"""The web application: looks at a store in a browser while sweeps write to it."""

@@ -1,0 +1,100 @@
+"""All sweeps of the store, and how far they have come."""
+
+from __future__ import annotations
+
+from dash import html
+from dash.development.base_component import Component
+
+from laser_sweep.dashboard import tables, words
+from laser_sweep.dashboard.context import Context
+from laser_sweep.dashboard.parts import Children, cards, notice, section
+from laser_sweep.dashboard.progress import Progress, progress
+from laser_sweep.dashboard.tables import Row
+from laser_sweep.dashboard.url import View
+from laser_sweep.figures.words import count, place_text
+
+TITLE = "Sweeps"
+
+
+def page(context: Context) -> list[Children]:
+    found = progress(context.snapshot.trials, context.passing)
+    if not found:
+        return [notice("No trial passes the filters.")]
+    grid, wrong = _table(found, context.view)
+    explanation = html.P(
+        "Missing are the cells of a grid that nothing in the store has; where every layer was asked for, those up to "
+        "the highest that was seen yet. A search that chooses its trials asks for no grid.",
+        className="hint",
+    )
+    return [
+        notice(*wrong, kind="wrong") if wrong else None,
+        _summary(context, found),
+        section("All sweeps", grid, explanation),
+    ]
+
+
+def _summary(context: Context, found: list[Progress]) -> Component:
+    trials = context.trials
+    failed = int(trials["status"].eq("failed").sum())
+    missing = [one for one in found if one.missing]
+    at_least = "at least " if any(one.at_least for one in missing) else ""
+    last = max(one.last for one in found)
+    return cards(
+        [
+            (
+                "trials",
+                f"{len(trials):,}",
+                f"{count(trials['model'].nunique(), 'model')}, {count(trials['dataset'].nunique(), 'data set')}",
+            ),
+            ("failed", f"{failed:,}", f"{100 * failed / len(trials):.1f} % of those that ran"),
+            ("missing", f"{at_least}{sum(one.missing or 0 for one in missing):,}", "in " + count(len(missing), "grid")),
+            ("last result", words.ago(last), words.moment(last)),
+        ]
+    )
+
+
+def _table(found: list[Progress], view: View) -> tuple[Component, list[str]]:
+    columns = [
+        tables.filtering(tables.text("sweep", "sweep", pinned="left"), view),
+        tables.filtering(tables.text("model", "model"), view),
+        tables.filtering(tables.text("dataset", "data set"), view),
+        tables.text("progress", "progress", cellRenderer="LaserProgress", minWidth=180),
+        tables.number("failed", "failed", 0),
+        tables.number("missing", "missing", 0),
+        tables.number("best", "best val %", 1),
+        tables.number("best_stderr", "± se", 1),
+        tables.number("gain", "gain", 1, signed=True),
+        tables.linked(tables.text("edit", "with"), view.at("trial").open("trial"), by="best_key"),
+        tables.number("test", "on test %", 1),
+        tables.number("test_stderr", "± se", 1),
+        tables.text("last", "last result (UTC)", minWidth=160),
+        tables.text("search", "search"),
+    ]
+    return tables.table("sweeps", columns, [_row(one) for one in found], view, "sweeps", key="key")
+
+
+def _row(one: Progress) -> Row:
+    total = one.done + one.failed + (one.missing or 0)
+    best, test = one.best, one.confirmed
+    gain = None if best is None or best["gain"] != best["gain"] else 100 * best["gain"]
+    return {
+        "key": "\n".join((one.sweep, one.model, one.dataset)),
+        "sweep": one.sweep,
+        "model": one.model,
+        "dataset": one.dataset,
+        "search": ", ".join(one.searches),
+        "progress": f"{one.done + one.failed:,}"
+        + (f" of {'≥ ' if one.at_least else ''}{total:,}" if one.missing is not None else ""),
+        "share_done": one.done / total,
+        "share_failed": one.failed / total,
+        "failed": one.failed,
+        "missing": one.missing,
+        "best": None if best is None else 100 * best["accuracy"],
+        "best_stderr": None if best is None else 100 * best["accuracy_stderr"],
+        "gain": gain,
+        "edit": "" if best is None else place_text(best),
+        "best_key": None if best is None else best["trial_key"],
+        "test": None if test is None else 100 * test["accuracy"],
+        "test_stderr": None if test is None else 100 * test["accuracy_stderr"],
+        "last": f"{one.last:%Y-%m-%d %H:%M:%S}",
+    }
