@@ -25,6 +25,8 @@ LONG_TRIALS = 6 * 2 * 8 + 1
 def sweep(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts the command with W&B offline, in an empty directory."""
     started: list[subprocess.Popen[str]] = []
+    # Where W&B has run in this process, the command would write through the service that it has left behind.
+    alone = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
 
     def start(*line: str) -> subprocess.Popen[str]:
         (tmp_path / "run").mkdir(exist_ok=True)
@@ -32,7 +34,7 @@ def sweep(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             subprocess.Popen(
                 [sys.executable, "-m", "laser_sweep", *line],
                 cwd=tmp_path / "run",
-                env={**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+                env={**alone, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
