@@ -185,6 +185,9 @@ class Tracker(Protocol):
     def finish(self) -> str | None:
         """Called once, after the last result; says where a person finds them, if there is such a place."""
 
+    def abandon(self) -> None:
+        """Called from another thread when a call has not come back: makes sure that the program can end without it."""
+
 
 class Progress(Protocol):
     """Shows a person how far the sweep is."""

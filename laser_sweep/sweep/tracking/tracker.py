@@ -39,6 +39,9 @@ class NullTracker:
     def finish(self) -> str | None:
         return None
 
+    def abandon(self) -> None:
+        pass
+
 
 class GuardedTracker:
     """Passes everything on to a tracker until it raises; then it warns once, and only lets it finish.
@@ -72,8 +75,12 @@ class GuardedTracker:
             thread.join(self._patience)
             if not self._answered.is_set() and thread.is_alive():
                 self._fail(f"no answer for {self._patience:g} s")
+                self.abandon()
                 return None
         return self._answer
+
+    def abandon(self) -> None:
+        self._tracker.abandon()
 
     def _tell(self, call: Callable[[], None]) -> None:
         if not self._failed:

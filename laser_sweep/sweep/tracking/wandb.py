@@ -10,17 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import wandb
 
 from laser_sweep.store.rows import to_row
 from laser_sweep.sweep.protocols import Tracker
 from laser_sweep.sweep.tracking.heat_maps import heat_maps
 from laser_sweep.sweep.tracking.names import BETTER, group_names, metrics, section, tags, trial_config
-from laser_sweep.sweep.tracking.tracker import TrackingSpec
+from laser_sweep.sweep.tracking.tracker import NullTracker, TrackingSpec
 from laser_sweep.trial import TrialResult, content_key
 
 _INIT_SECONDS = 30  # a server that does not answer must not hold up a sweep,
 _FINISH_SECONDS = 120  # nor one that stops answering; what is not sent by then can be sent with `wandb sync`
+_SERVICE = "wandb-core"  # the process that writes and sends
 _NAME_CHARACTERS = 128  # W&B takes no longer names
 _COLUMNS = (
     "trial_key",
@@ -69,9 +71,15 @@ class WandbTracker:
                 return self._tracker.finish()
         finally:
             if self._failed:
-                # Else a service that has died makes W&B print a traceback when this process ends.
-                with suppress(Exception):
-                    wandb.teardown()
+                _tear_down()
+
+    def abandon(self) -> None:
+        """Kills W&B's service, for which W&B would wait when this process ends."""
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                if child.name() == _SERVICE:
+                    child.kill()
+        _tear_down()
 
     @contextmanager
     def _noticing(self) -> Iterator[None]:
@@ -80,6 +88,12 @@ class WandbTracker:
         except Exception:
             self._failed = True
             raise
+
+
+def _tear_down() -> None:
+    """Else a service that has died makes W&B print a traceback when this process ends, and here raise SystemExit."""
+    with suppress(Exception, SystemExit):
+        wandb.teardown()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +165,7 @@ class _SweepRun:
                 self.run.define_metric(f"{under}/{name}", step_metric="trial", summary=best)
 
 
-class _SweepRuns:
+class _SweepRuns(NullTracker):
     """A run for each name of a sweep."""
 
     def __init__(self, door: _Door) -> None:
@@ -192,7 +206,7 @@ class _SweepRuns:
         return " ".join(str(run.url) for run in runs if run.url) or None
 
 
-class _TrialRuns:
+class _TrialRuns(NullTracker):
     """A run for each trial, under its key."""
 
     def __init__(self, door: _Door) -> None:

@@ -87,9 +87,14 @@ def test_a_sweep_never_waits_for_a_tracker_and_leaves_one_that_does_not_answer_b
                 released.wait(60)
             super()._called(name)
 
+        def abandon(self) -> None:
+            self.calls.append("abandon")
+
     released, warnings = threading.Event(), []
     started = time.monotonic()
-    assert tell(GuardedTracker(Hanging(), warnings.append, patience=0.5)) is None
+    hanging = Hanging()
+    assert tell(GuardedTracker(hanging, warnings.append, patience=0.5)) is None
+    assert hanging.calls[-1] == "abandon"
     assert 0.5 <= time.monotonic() - started < 10
     released.set()
     [warning] = warnings
