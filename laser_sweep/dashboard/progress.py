@@ -130,15 +130,23 @@ def _asked(config: Mapping[str, Any], model: _Model, swept: Sequence[str]) -> It
     intervention = config["intervention"]
     options = intervention.get("options") or {}
     zero = intervention.get("method") == "zero"
-    full = zero or options.get("allocation", "fraction") != "fraction"
     taus = [tau for asked in _listed(config.get("tau")) for tau in (model.taus if asked == "each" else [str(asked)])]
     layers = [layer for asked in _listed(config.get("layer")) for layer in _layers(asked, model.layers)]
-    rhos = ["0"] if zero else [rho_text(float(rho)) for rho in _listed(config.get("rho")) if full or rho != 1]
+    rhos = [0.0] if zero else [float(rho) for rho in _listed(config.get("rho"))]
     chosen = [
         tuple(zip(swept, map(str, values), strict=True))
         for values in itertools.product(*(options[name] for name in swept))
     ]
-    yield from itertools.product(dict.fromkeys(taus), dict.fromkeys(layers), dict.fromkeys(rhos), chosen)
+    for tau, layer, rho, values in itertools.product(dict.fromkeys(taus), dict.fromkeys(layers), rhos, chosen):
+        if _changes(intervention, rho, {**options, **dict(values)}):
+            yield tau, layer, rho_text(rho), values
+
+
+def _changes(intervention: Mapping[str, Any], rho: float, options: Mapping[str, Any]) -> bool:
+    """Whether a sweep runs such an edit: one that leaves the model as it is is none."""
+    if intervention.get("method") == "removed":
+        return rho != 0
+    return rho != 1 or intervention.get("method") == "zero" or options.get("allocation", "fraction") != "fraction"
 
 
 def _layers(asked: object, count: int) -> list[str]:
