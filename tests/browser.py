@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing that a page asks for leaves this machine
+)
 MISSING = "no browser: apt install chromium, or python -m playwright install chromium"
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 

@@ -49,11 +49,13 @@ def progress(trials: pd.DataFrame, shown: Mask) -> list[Progress]:
     All `trials` of the store count for what is missing: a trial that an earlier sweep stored is not run again.
     """
     models = {str(name): _Model(rows) for name, rows in trials.groupby("model_revision", sort=False)}
+    of = ["sweep", "model", "dataset"]
+    ended = {name for name, rows in trials.groupby(of, sort=False) if _has_ended(rows)}
     found = []
-    for (sweep, model, dataset), rows in trials[shown].groupby(["sweep", "model", "dataset"], sort=False):
+    for (sweep, model, dataset), rows in trials[shown].groupby(of, sort=False):
         configs = [config for config in map(read_config, rows["config_json"].unique()) if config]
         missing, at_least = _missing(rows, configs, models)
-        at_least &= not _has_ended(rows)
+        at_least &= (sweep, model, dataset) not in ended
         best = _best(rows)
         found.append(
             Progress(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from dash.exceptions import DependencyException
 from flask import Flask, Response, abort, request
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
@@ -64,6 +65,10 @@ def guard(server: Flask) -> None:
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
+    def not_there(error: DependencyException) -> tuple[str, int]:
+        return "there is no such script", 404
+
+    server.register_error_handler(DependencyException, not_there)
     server.before_request(check_name)
     server.after_request(add_headers)
 

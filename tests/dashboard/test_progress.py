@@ -67,6 +67,9 @@ def test_a_sweep_that_has_measured_its_winner_has_ended(tmp_path: Path) -> None:
     assert one.best["accuracy"] == 0.9
     assert one.confirmed is not None
     assert one.confirmed["accuracy"] == 0.8
+    trials = read_trials(tmp_path)
+    (one,) = progress(trials, trials["split"].eq("val").to_numpy())  # whatever is looked at
+    assert not one.at_least
 
 
 def test_layers_that_are_named_are_all_known(tmp_path: Path) -> None:
