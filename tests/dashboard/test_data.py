@@ -22,6 +22,7 @@ from laser_sweep.store.store import ParquetStore
 from laser_sweep.trial import TrialResult
 
 from ..measured import done, failed, right, trial, written
+from .files import as_older_version, replace
 
 TRIALS_THERE = [trial(), *(trial(("fc_in", layer, rho)) for layer in range(3) for rho in (0.1, 0.2))]
 KEYS = [one.key for one in TRIALS_THERE]
@@ -29,34 +30,6 @@ KEYS = [one.key for one in TRIALS_THERE]
 
 def result(number: int, correct: int = 5) -> TrialResult:
     return done(TRIALS_THERE[number], right(correct, 10), right(3, 10), at=number)
-
-
-def as_older_version(file: Path) -> None:
-    """A file as version 2 wrote it: without some columns, edits with fewer fields."""
-    table = pq.read_table(file, partitioning=None)
-    edits = [
-        [{name: edit[name] for name in ("tau", "layer", "rho", "method", "rank")} for edit in row]
-        for row in table["edits"].to_pylist()
-    ]
-    kind = pa.list_(
-        pa.struct(
-            [
-                ("tau", pa.string()),
-                ("layer", pa.int32()),
-                ("rho", pa.float64()),
-                ("method", pa.string()),
-                ("rank", pa.int32()),
-            ]
-        )
-    )
-    table = table.drop_columns([name for name in ("limit", "parameters") if name in table.column_names])
-    table = table.set_column(table.schema.get_field_index("edits"), "edits", pa.array(edits, kind))
-    replace(file, table.replace_schema_metadata({"laser_sweep_schema": "2"}))
-
-
-def replace(file: Path, table: pa.Table) -> None:
-    pq.write_table(table, file.with_suffix(".other"))
-    file.with_suffix(".other").replace(file)
 
 
 def comparable(trials: pd.DataFrame) -> pd.DataFrame:
