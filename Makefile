@@ -14,7 +14,8 @@ sweep: .venv/.installed ## install, sweep the embedded model on Ray, print the s
 	$(BIN)/laser-sweep -m tau=each layer=each rho=0.01,0.05,0.1,0.2,0.4
 	@$(BIN)/python -m laser_sweep.report
 
-test: check ## install, check style, types and architecture, run the tests
+test: check ## install, check style, types and architecture, see to a browser, run the tests
+	@$(BIN)/python -m tests.browser
 	$(TEST_ENV) $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 check: .venv/.installed-dev
