@@ -1,6 +1,6 @@
 # Two commands do all set-up on a machine that has Python 3.10 or newer, make and git: `make sweep` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help sweep test check test-slow bench demo format clean
+.PHONY: help sweep test check test-slow bench screenshots demo format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,6 +29,9 @@ test-slow: .venv/.installed-dev .venv/.installed-bench .venv/.installed-optuna-s
 
 bench: .venv/.installed-bench ## run the benchmarks that fit a CPU, a quarter of an hour, and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+screenshots: .venv/.installed-dev ## sweep the embedded model and write pictures of all pages to docs/img
+	$(TEST_ENV) $(BIN)/python -m docs.screenshots
 
 demo: .venv/.installed ## retrain the embedded model and write the files that are shipped
 	$(BIN)/python -m laser_sweep.demo

@@ -228,7 +228,7 @@ def _layout(store: LiveStore) -> Component:
                     html.Code(str(store.root), title="the store"),
                     html.Label("Search trials", htmlFor="search", className="for-screen-readers"),
                     dcc.Input(id="search", type="search", debounce=0.5, placeholder="search trials"),
-                    html.Button("Light or dark", id="theme", className="minor", title="automatic, light or dark"),
+                    html.Button("Theme: automatic", id="theme", title="automatic, light or dark"),
                 ],
                 className="head",
             ),

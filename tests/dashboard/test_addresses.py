@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -18,57 +17,10 @@ from laser_sweep.dashboard.app import Dashboard, make_app
 from laser_sweep.dashboard.data import LiveStore
 from laser_sweep.dashboard.server import guard
 from laser_sweep.dashboard.url import COLUMNS, PAGES
-from laser_sweep.store.reader import read_trials
 
 from ..measured import done, failed, right, trial, written
-from .conftest import Visit
 
-NONSENSE = (
-    "/nowhere",
-    "/..%2f..%2fetc%2fpasswd",
-    "/trial?trial=..%2F..%2Fetc%2Fpasswd",
-    "/trial?trial=",
-    "/trial?trial=zzzz",
-    "/trial?trial=a&trial=b&trial=c",
-    "/trial?outcome=%3Cscript%3Ealert(1)%3C%2Fscript%3E&trial=KEY",
-    "/compare?trial=KEY",
-    "/compare?trial=KEY&trial=nothing",
-    "/compare?by=model&of=nobody",
-    "/compare?by=nonsense&of=x",
-    "/heat-maps?comparison=ffffffff",
-    "/heat-maps?figure=pie",
-    "/heat-maps?tau=%F0%9F%92%A5&layer=-3&rho=2",
-    "/trials?sort=nothing&columns=%7B%22accuracy%22%3A%7B%7D%7D",
-    "/trials?columns=%5B%5B%5B",
-    "/trials?search=" + "x" * 3000,
-    "/trials?search=%00%ff%fe",
-    "/trials?" + "&".join(f"model=m{number}" for number in range(300)),
-    "/leaderboard?everything=perhaps",
-    "/failures?status=done&%3Cimg%20src=x%20onerror=alert(1)%3E=1",
-)
 UNMADE = "could not be made"
-
-
-def test_nonsense_in_an_address_is_answered_in_words(here: Visit, swept: Path) -> None:
-    dialogs: list[str] = []
-    here.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    key = read_trials(swept)["trial_key"].iloc[0]
-    for number, path in enumerate(NONSENSE):
-        path = path.replace("KEY", key)
-        if number % 7 == 0:  # as who follows a link comes here
-            page = here.open(path)
-        else:  # as who is here already goes there, which is quicker
-            here.page.evaluate("document.querySelector('#main').remove()")
-            here.page.evaluate(
-                "path => { history.pushState({}, '', path); dispatchEvent(new PopStateEvent('popstate')); }", path
-            )
-            page.wait_for_selector("#main h1")
-        text = page.inner_text("#main")
-        assert page.locator("#main .notice").count() or "0 of" in page.inner_text(".filters"), path
-        assert "Traceback" not in page.content()
-        assert UNMADE not in text
-    page.wait_for_load_state("networkidle")
-    assert not dialogs
 
 
 @pytest.fixture(scope="module")

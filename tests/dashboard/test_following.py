@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from laser_sweep.store.reader import read_trials
-from laser_sweep.store.store import ParquetStore
-
+from ..measured import done, right, trial, written
 from .conftest import Visit, serving
 from .sweeps import finish, started
 
@@ -48,37 +45,35 @@ CELLS_DRAWN = """
     .filter((one) => one !== null && !Number.isNaN(one)).length"""
 
 
-@pytest.mark.parametrize("missing", ["two trials", "a τ"])
+@pytest.mark.parametrize("later", ["two trials", "a τ"])
 def test_the_page_follows_a_sweep_and_leaves_a_person_alone(
-    visit: Callable[..., Visit], swept: Path, tmp_path: Path, missing: str
+    visit: Callable[..., Visit], tmp_path: Path, later: str
 ) -> None:
     """Two trials are filled in place; for one more τ the page is made again."""
-    shutil.copytree(swept, tmp_path / "store")
-    running = ParquetStore(tmp_path / "store")
-    trials = read_trials(swept)
-    later = trials[trials["tau"].eq("fc_out") & trials["sweep"].eq("grid")]["trial_key"]
-    for key in later[:2] if missing == "two trials" else later:
-        (running.trials / f"{key}.parquet").unlink()
+    places = [(tau, layer, rho) for tau in ("fc_in", "fc_out") for layer in range(4) for rho in (0.1, 0.5)]
+    untouched = right(50)
+    grid = [done(trial(place), right(50 + number), untouched) for number, place in enumerate(places)]
+    count = 2 if later == "two trials" else 8
+    running = written(tmp_path / "store", [done(trial(), untouched), *grid[:-count]])
     with serving(running.root) as address:
         here = visit(address)
         here.page.set_viewport_size({"width": 1280, "height": 420})
-        page = here.open("/heat-maps?sweep=grid&split=val", CELL)
+        page = here.open("/heat-maps?split=val&model=tiny", CELL)
         here.page.wait_for_load_state("networkidle")
         before = page.inner_text(".filters")
         page.focus("a[data-place='layer:0']")
         page.evaluate("window.scrollTo(0, 90)")
         page.evaluate("window.same = document.querySelector('.js-plotly-plot')")
         assert page.evaluate("window.scrollY") == 90
-        for file in ParquetStore(swept).trials.glob("*.parquet"):
-            shutil.copy(file, running.trials / f".{file.name}.tmp")
-            (running.trials / f".{file.name}.tmp").replace(running.trials / file.name)
-        page.wait_for_function(f"document.querySelector('.filters').innerText.includes('of {len(trials)} trials')")
+        for one in grid[-count:]:
+            running.write(one, "sweep", "{}")
+        page.wait_for_function("document.querySelector('.filters').innerText.includes('of 17 trials')")
         assert page.inner_text(".filters") != before
         running.compact()
         page.wait_for_timeout(2500)  # more than one look at the store
-        assert f"of {len(trials)} trials" in page.inner_text(".filters")
+        assert "of 17 trials" in page.inner_text(".filters")
         focus, scrolled, same = page.evaluate(
             "[document.activeElement.dataset.place, window.scrollY, window.same.isConnected]"
         )
-        assert (focus, scrolled, same) == ("layer:0", 90, missing == "two trials")
+        assert (focus, scrolled, same) == ("layer:0", 90, later == "two trials")
         here.assert_clean()
