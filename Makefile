@@ -1,6 +1,6 @@
 # Two commands do all set-up on a machine that has Python 3.10 or newer, make and git: `make sweep` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help sweep test check test-slow test-chaos bench demo format clean
+.PHONY: help sweep test check test-slow test-chaos bench screenshots demo format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,7 +14,8 @@ sweep: .venv/.installed ## install, sweep the embedded model on Ray, print the s
 	$(BIN)/laser-sweep -m tau=each layer=each rho=0.01,0.05,0.1,0.2,0.4
 	@$(BIN)/python -m laser_sweep.report
 
-test: check ## install, check style, types and architecture, run the tests
+test: check ## install, check style, types and architecture, see to a browser, run the tests
+	@$(BIN)/python -m tests.browser
 	$(TEST_ENV) $(BIN)/pytest -m "not slow and not chaos" -n 2 --dist loadfile
 
 check: .venv/.installed-dev
@@ -31,6 +32,9 @@ test-chaos: .venv/.installed-dev ## kill workers and drivers, fill disks: a quar
 
 bench: .venv/.installed-bench ## run the benchmarks that fit a CPU, a quarter of an hour, and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+screenshots: .venv/.installed-dev ## sweep the embedded model and write pictures of all pages to docs/img
+	$(TEST_ENV) $(BIN)/python -m docs.screenshots
 
 demo: .venv/.installed ## retrain the embedded model and write the files that are shipped
 	$(BIN)/python -m laser_sweep.demo
