@@ -24,6 +24,7 @@ from laser_sweep.trial import ExampleScores, Trial, TrialResult
 
 COMPACTED = "compacted-"
 _READ_ATTEMPTS = 100
+_ABANDONED_SECONDS = 3600.0  # nobody writes a file for so long
 _SCORES = ("example_id", "correct", "gold_log_prob", "gold_length")
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -157,10 +158,15 @@ class ParquetStore:
         """Merges the small files of both tables, and says how many trials were merged.
 
         The merged file appears before the small ones go; a reader that meets both counts each key once. A trial that is
-        stored again meanwhile keeps its new file. Raises RequestError where there is no store.
+        stored again meanwhile keeps its new file. What a killed process has left half-written goes, too. Raises
+        RequestError where there is no store.
         """
         if not self.trials.is_dir():
             raise RequestError(f"store.path={self.root} is not a store; give a directory that a sweep wrote")
+        for left in self.root.glob("*/.*.tmp"):
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                    left.unlink()
         self.reading("predictions", lambda files: self._merge(files, PREDICTIONS))
         return self.reading("trials", lambda files: self._merge(files, TRIALS))
 
