@@ -1,6 +1,6 @@
 # Two commands do all set-up on a machine that has Python 3.10 or newer, make and git: `make sweep` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help sweep test check test-slow test-cluster bench demo format clean
+.PHONY: help sweep test check test-slow test-cluster test-slurm audit bench demo format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +15,7 @@ sweep: .venv/.installed ## install, sweep the embedded model on Ray, print the s
 	@$(BIN)/python -m laser_sweep.report
 
 test: check ## install, check style, types and architecture, run the tests
-	$(TEST_ENV) $(BIN)/pytest -m "not slow and not netns" -n 2 --dist loadfile
+	$(TEST_ENV) $(BIN)/pytest -m "not slow and not netns and not slurm" -n 2 --dist loadfile
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -26,9 +26,16 @@ check: .venv/.installed-dev
 test-slow: .venv/.installed-dev .venv/.installed-bench .venv/.installed-optuna-sweeper ## the tests that take minutes: retraining the embedded model
 	$(TEST_ENV) $(BIN)/pytest -m slow
 
-test-cluster: .venv/.installed-dev ## as root: three hosts on this machine, one of which is cut off in mid-sweep
+test-cluster: .venv/.installed-dev .venv/.installed-ray-default ## as root: three hosts on this machine, one of which is cut off in mid-sweep
 	@$(BIN)/python tests/hosts.py
 	$(TEST_ENV) $(BIN)/pytest -m netns
+
+test-slurm: .venv/.installed-dev ## as root: the sbatch script on a Slurm of its own (apt-get install slurm-wlm munge)
+	@$(BIN)/python -m tests.launchers.slurm
+	$(TEST_ENV) $(BIN)/pytest -m slurm
+
+audit: .venv/.installed-audit ## look for known vulnerabilities of constraints.txt; fails only where some are found
+	@PYTHONPATH=.venv/pip-audit $(BIN)/python .ci/audit.py constraints.txt
 
 bench: .venv/.installed-bench ## run the benchmarks that fit a CPU, a quarter of an hour, and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks
@@ -60,6 +67,17 @@ clean: ## remove the environment and caches; results in outputs/ stay
 .venv/.installed-optuna-sweeper: .venv/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --upgrade --target .venv/optuna-sweeper \
 		hydra-optuna-sweeper==1.3.0 optuna==2.10.1 cmaes==0.13.1
+	@touch $@
+
+# What `ray job submit` needs, apart from the environment, where Ray would start its agents in every run.
+.venv/.installed-ray-default: .venv/.installed constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --upgrade --target .venv/ray-default \
+		'ray[default]'
+	@touch $@
+
+.venv/.installed-audit: .venv/.installed constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --upgrade --target .venv/pip-audit \
+		pip-audit
 	@touch $@
 
 # Hydra's own Ray launcher, apart from the environment, where Hydra would load it in every command.

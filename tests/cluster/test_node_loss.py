@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ..grids import GRID, TRIALS, assert_same_results, count, sweep_alone, trials
 from ..hosts import wait_until
-from .conftest import IMPATIENT, ray_hosts
-from .sweeps import GRID, TRIALS, assert_same_results, count, sweep_alone, trials
+from ..ray_hosts import IMPATIENT, ray_hosts
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(600)]
 

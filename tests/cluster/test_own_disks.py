@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ..grids import assert_same_results, sweep_alone
 from ..hosts import REPOSITORY, Host
-from .conftest import ray_hosts
-from .sweeps import assert_same_results, sweep_alone
+from ..ray_hosts import ray_hosts
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 

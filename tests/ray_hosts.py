@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pytest
 
-from ..hosts import Host, hosts, wait_until, why_no_hosts
+from .hosts import Host, hosts, wait_until, why_no_hosts
 
 # How soon Ray takes a silent host for lost: after some seconds instead of half a minute.
 IMPATIENT = {
@@ -18,13 +18,14 @@ IMPATIENT = {
 }
 
 
-def start_ray(head: Host, host: Host, *, cpus: int) -> None:
+def start_ray(
+    head: Host, host: Host, *, cpus: int, dashboard: bool = False, env: Mapping[str, str] = IMPATIENT
+) -> None:
     """`ray start` on a host."""
-    role = (
-        ["--head", "--port=6379", "--include-dashboard=false"] if host is head else [f"--address={head.address}:6379"]
-    )
+    roles = ["--head", "--port=6379", f"--include-dashboard={str(dashboard).lower()}"]
+    role = roles if host is head else [f"--address={head.address}:6379"]
     options = [f"--node-ip-address={host.address}", f"--num-cpus={cpus}", "--num-gpus=0", "--disable-usage-stats"]
-    node = host.start("ray", "start", "--block", *role, *options, log="ray.log", env=IMPATIENT)
+    node = host.start("ray", "start", "--block", *role, *options, log="ray.log", env=env)
     wait_until(
         lambda: node.poll() is not None or "Ray runtime started" in host.log("ray.log"), 60, lambda: host.log("ray.log")
     )
