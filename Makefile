@@ -1,6 +1,6 @@
 # Two commands do all set-up on a machine that has Python 3.10 or newer, make and git: `make sweep` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help sweep test check test-slow test-cluster test-slurm audit bench demo format clean
+.PHONY: help sweep test check test-slow test-chaos test-cluster test-slurm audit bench screenshots demo format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,8 +14,9 @@ sweep: .venv/.installed ## install, sweep the embedded model on Ray, print the s
 	$(BIN)/laser-sweep -m tau=each layer=each rho=0.01,0.05,0.1,0.2,0.4
 	@$(BIN)/python -m laser_sweep.report
 
-test: check ## install, check style, types and architecture, run the tests
-	$(TEST_ENV) $(BIN)/pytest -m "not slow and not netns and not slurm" -n 2 --dist loadfile
+test: check ## install, check style, types and architecture, see to a browser, run the tests
+	@$(BIN)/python -m tests.browser
+	$(TEST_ENV) $(BIN)/pytest -m "not slow and not chaos and not netns and not slurm" -n 2 --dist loadfile
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -26,8 +27,11 @@ check: .venv/.installed-dev
 test-slow: .venv/.installed-dev .venv/.installed-bench .venv/.installed-optuna-sweeper ## the tests that take minutes: retraining the embedded model
 	$(TEST_ENV) $(BIN)/pytest -m slow
 
+test-chaos: .venv/.installed-dev ## kill workers and drivers, fill disks: a quarter of an hour
+	$(TEST_ENV) $(BIN)/pytest -m chaos -s
+
 test-cluster: .venv/.installed-dev .venv/.installed-ray-default ## as root: three hosts on this machine, one of which is cut off in mid-sweep
-	@$(BIN)/python tests/hosts.py
+	@$(BIN)/python -m tests.hosts
 	$(TEST_ENV) $(BIN)/pytest -m netns
 
 test-slurm: .venv/.installed-dev ## as root: the sbatch script on a Slurm of its own (apt-get install slurm-wlm munge)
@@ -39,6 +43,9 @@ audit: .venv/.installed-audit ## look for known vulnerabilities of constraints.t
 
 bench: .venv/.installed-bench ## run the benchmarks that fit a CPU, a quarter of an hour, and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+screenshots: .venv/.installed-dev ## sweep the embedded model and write pictures of all pages to docs/img
+	$(TEST_ENV) $(BIN)/python -m docs.screenshots
 
 demo: .venv/.installed ## retrain the embedded model and write the files that are shipped
 	$(BIN)/python -m laser_sweep.demo

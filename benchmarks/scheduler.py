@@ -265,7 +265,7 @@ def dispatch_seconds(checkpoint: Checkpoint, task: Task, count: int, directory: 
                 for number in range(place * count, (place + 1) * count + 1)
             ]
             results = []
-            for result in executor.run(work_units(trials)):
+            for result in executor.run(work_units(trials), lambda work: True):
                 assert result.ok, result.error
                 keep(result)
                 results.append(result)

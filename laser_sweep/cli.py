@@ -18,7 +18,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from laser_sweep.errors import RequestError, listing, suggestion
+from laser_sweep.errors import RequestError, StoreError, listing, suggestion
 
 if TYPE_CHECKING:
     from laser_sweep.engine.editing.spec import CacheSpec
@@ -111,6 +111,8 @@ def run_configs(configs: Sequence[DictConfig], *, on_ray: bool) -> list[float | 
         outcome, jobs = _run(configs, on_ray=on_ray)
     except RequestError as error:
         leave(error)
+    except StoreError as error:
+        leave(error, 1)
     if outcome is None:
         return [None for _ in configs]
     if outcome.interrupted:
@@ -120,10 +122,10 @@ def run_configs(configs: Sequence[DictConfig], *, on_ray: bool) -> list[float | 
     return [outcome.objective(job) for job in jobs]
 
 
-def leave(error: RequestError) -> NoReturn:
-    """Ends the process as a wrong request does."""
+def leave(error: RequestError | StoreError, code: int = 2) -> NoReturn:
+    """Ends the process with one line, as a wrong request does."""
     print(f"laser_sweep: {error}", file=sys.stderr)
-    raise SystemExit(2) from None
+    raise SystemExit(code) from None
 
 
 def _run(configs: Sequence[DictConfig], *, on_ray: bool) -> tuple[Outcome | None, list[Job]]:
@@ -161,6 +163,7 @@ def _run(configs: Sequence[DictConfig], *, on_ray: bool) -> tuple[Outcome | None
         tracker=GuardedTracker(_make_tracker(settings.tracking), progress.note),
         progress=progress,
         resume=settings.resume,
+        on_error=settings.on_error,
     )
     outcome = sweep.run(jobs)
     print_outcome(console, outcome, settings.store.path)
@@ -187,7 +190,7 @@ def make_executor(jobs: Sequence[Job], cluster: ClusterSpec, cache: CacheSpec, *
         return RayExecutor(workloads, cluster, cache)
     from laser_sweep.sweep.executors.in_process import InProcessExecutor
 
-    return InProcessExecutor(workloads, cache)
+    return InProcessExecutor(workloads, cache, cluster.max_attempts)
 
 
 def _make_tracker(tracking: TrackingSpec) -> Tracker:

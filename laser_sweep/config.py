@@ -27,6 +27,7 @@ from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.errors import RequestError, listing, suggestion
 from laser_sweep.sweep.executors.spec import ClusterSpec
 from laser_sweep.sweep.jobs import EvaluationSpec, GuardSpec, Question
+from laser_sweep.sweep.measure import OnError
 from laser_sweep.sweep.search.registry import check_search
 from laser_sweep.sweep.search.space import Axes, Intervention, LayerName, Space, check_options, check_taus
 from laser_sweep.sweep.search.spec import SPECS, HalvingSpec, RacingSpec, SearchSpec
@@ -62,6 +63,7 @@ class Settings:
     resume: Literal["auto", "never", "errored"]
     dry_run: bool
     guard: GuardSpec | None = None
+    on_error: OnError = "continue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def read_values(values: Mapping[str, Any]) -> Request:
 def shared_settings(requests: Sequence[Request]) -> Settings:
     """The settings of a sweep of several configurations. Raises RequestError where they cannot differ but do."""
     first = requests[0].settings
-    for name in ("store", "cluster", "cache", "tracking", "resume", "dry_run"):
+    for name in ("store", "cluster", "cache", "tracking", "resume", "on_error", "dry_run"):
         values = {str(getattr(request.settings, name)): getattr(request.settings, name) for request in requests}
         if len(values) > 1:
             raise RequestError(f"{name} is one for the whole sweep and cannot be swept; it is {' and '.join(values)}")
@@ -279,6 +281,9 @@ def _check_ranges(settings: Settings) -> None:
         raise RequestError(f"search.error={settings.search.error} is no chance; give a number between 0 and 1")
     if settings.guard is not None and not settings.guard.bound >= 0:
         raise RequestError(f"guard.bound={settings.guard.bound} refuses the untouched model; give nats, 0 or more")
+    timeout = settings.cluster.trial_timeout_s
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise RequestError(f"cluster.trial_timeout_s={timeout} is no time; give seconds, or null for no limit")
     gpus = settings.cluster.gpus_per_worker
     if gpus != "auto" and not (0 <= gpus <= 1 or (math.isfinite(gpus) and gpus == int(gpus) > 0)):
         raise RequestError(f"cluster.gpus_per_worker={gpus} cannot be had; give a fraction below 1 or a whole number")

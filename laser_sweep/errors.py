@@ -1,4 +1,4 @@
-"""The one exception for a request that cannot be carried out."""
+"""The exceptions that a person reads as one line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class RequestError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.replace("\r", "\n").split("\n")))  # a value may have lines of its own
+
+
+class StoreError(Exception):
+    """Results cannot be stored any more. The message is one line."""
 
 
 def listing(values: Iterable[object]) -> str:

@@ -104,16 +104,6 @@ class Dashboard:
         whole, context = self.frame(shown["address"])
         return _news(shown, whole, context.snapshot.version, parts(whole))
 
-    def search(self, text: str | None, address: str | None) -> str:
-        """The address with other words to search for. Raises PreventUpdate where they are the same."""
-        view, _ = parse(address or "/")
-        wanted = " ".join((text or "").split())
-        if wanted == view.filters.search:
-            raise PreventUpdate
-        from dataclasses import replace
-
-        return view.changed(filters=replace(view.filters, search=wanted)).href
-
     def open_trial(self, clicks: Sequence[Mapping[str, Any] | None], address: str | None) -> str:
         """The address of the trial of a cell or a point that was clicked. Raises PreventUpdate where it has none."""
         view, _ = parse(address or "/")
@@ -179,16 +169,17 @@ def make_app(store: LiveStore) -> Dash:
         Input("again", "data"),
     )(dashboard.show)
     app.callback(
-        Output("news", "data"), Input("tick", "n_intervals"), State("shown", "data"), prevent_initial_call=True
+        Output("news", "data"),
+        Input("tick", "n_intervals"),
+        State("shown", "data"),
+        State("fresh", "data"),
+        prevent_initial_call=True,
     )(dashboard.follow)
     app.callback(Output("news", "data", allow_duplicate=True), Input("shown", "data"), prevent_initial_call=True)(
         dashboard.finish
     )
     app.callback(
-        Output("address", "href"), Input("search", "value"), State("address", "href"), prevent_initial_call=True
-    )(dashboard.search)
-    app.callback(
-        Output("address", "href", allow_duplicate=True),
+        Output("address", "href"),
         Input(live_id(ALL, "chart"), "clickData"),
         State("address", "href"),
         prevent_initial_call=True,
@@ -214,6 +205,12 @@ def make_app(store: LiveStore) -> Dash:
         State("shown", "data"),
         prevent_initial_call=True,
     )
+    on_client(
+        ClientsideFunction("laser", "search"),
+        Output("searched", "data"),
+        Input("search", "value"),
+        prevent_initial_call=True,
+    )
     on_client(ClientsideFunction("laser", "arrived"), Output("arrived", "data"), Input("shown", "data"))
     return app
 
@@ -224,14 +221,14 @@ def _layout(store: LiveStore) -> Component:
             html.A("Skip to the page", href="#main", className="skip"),
             dcc.Location(id="address", refresh="callback-nav"),
             dcc.Interval(id="tick", interval=int(1000 * FOLLOW_SECONDS)),
-            *(dcc.Store(id=name) for name in ("shown", "fresh", "again", "news", "arrived")),
+            *(dcc.Store(id=name) for name in ("shown", "fresh", "again", "news", "arrived", "searched")),
             html.Header(
                 [
                     html.A("laser_sweep", href="/", className="brand"),
                     html.Code(str(store.root), title="the store"),
                     html.Label("Search trials", htmlFor="search", className="for-screen-readers"),
                     dcc.Input(id="search", type="search", debounce=0.5, placeholder="search trials"),
-                    html.Button("Light or dark", id="theme", className="minor", title="automatic, light or dark"),
+                    html.Button("Theme: automatic", id="theme", title="automatic, light or dark"),
                 ],
                 className="head",
             ),

@@ -49,11 +49,13 @@ def progress(trials: pd.DataFrame, shown: Mask) -> list[Progress]:
     All `trials` of the store count for what is missing: a trial that an earlier sweep stored is not run again.
     """
     models = {str(name): _Model(rows) for name, rows in trials.groupby("model_revision", sort=False)}
+    of = ["sweep", "model", "dataset"]
+    ended = {name for name, rows in trials.groupby(of, sort=False) if _has_ended(rows)}
     found = []
-    for (sweep, model, dataset), rows in trials[shown].groupby(["sweep", "model", "dataset"], sort=False):
+    for (sweep, model, dataset), rows in trials[shown].groupby(of, sort=False):
         configs = [config for config in map(read_config, rows["config_json"].unique()) if config]
         missing, at_least = _missing(rows, configs, models)
-        at_least &= not _has_ended(rows)
+        at_least &= (sweep, model, dataset) not in ended
         best = _best(rows)
         found.append(
             Progress(
@@ -130,15 +132,23 @@ def _asked(config: Mapping[str, Any], model: _Model, swept: Sequence[str]) -> It
     intervention = config["intervention"]
     options = intervention.get("options") or {}
     zero = intervention.get("method") == "zero"
-    full = zero or options.get("allocation", "fraction") != "fraction"
     taus = [tau for asked in _listed(config.get("tau")) for tau in (model.taus if asked == "each" else [str(asked)])]
     layers = [layer for asked in _listed(config.get("layer")) for layer in _layers(asked, model.layers)]
-    rhos = ["0"] if zero else [rho_text(float(rho)) for rho in _listed(config.get("rho")) if full or rho != 1]
+    rhos = [0.0] if zero else [float(rho) for rho in _listed(config.get("rho"))]
     chosen = [
         tuple(zip(swept, map(str, values), strict=True))
         for values in itertools.product(*(options[name] for name in swept))
     ]
-    yield from itertools.product(dict.fromkeys(taus), dict.fromkeys(layers), dict.fromkeys(rhos), chosen)
+    for tau, layer, rho, values in itertools.product(dict.fromkeys(taus), dict.fromkeys(layers), rhos, chosen):
+        if _changes(intervention, rho, {**options, **dict(values)}):
+            yield tau, layer, rho_text(rho), values
+
+
+def _changes(intervention: Mapping[str, Any], rho: float, options: Mapping[str, Any]) -> bool:
+    """Whether a sweep runs such an edit: one that leaves the model as it is is none."""
+    if intervention.get("method") == "removed":
+        return rho != 0
+    return rho != 1 or intervention.get("method") == "zero" or options.get("allocation", "fraction") != "fraction"
 
 
 def _layers(asked: object, count: int) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 
+from dash.exceptions import DependencyException
 from flask import Flask, Response, abort, request
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
@@ -39,12 +41,27 @@ def bind(store: str, port: int) -> BaseWSGIServer:
     guard(app.server)
     if not 0 <= port < 65536:
         raise RequestError(f"--port={port} is no port; give one from 1024 to 65535, or 0 for one that is free")
-    try:
-        server = make_server(HOST, port, app.server, threaded=True, request_handler=_Quiet)
-    except (OSError, SystemExit):
-        raise RequestError(f"port {port} is in use or not allowed; choose another with --port, or --port 0") from None
+    with _listening(port) as listener:
+        server = make_server(
+            HOST, port, app.server, threaded=True, request_handler=_Quiet, fd=listener.fileno()
+        )  # which is duplicated
     live.snapshot()
     return server
+
+
+def _listening(port: int) -> socket.socket:
+    """A socket of this machine's own. Raises RequestError where the port cannot be had."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise RequestError(
+            f"--port={port} cannot be had ({error.strerror}); choose another, or --port 0 for one that is free"
+        ) from None
+    return listener
 
 
 def guard(server: Flask) -> None:
@@ -64,6 +81,10 @@ def guard(server: Flask) -> None:
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
+    def not_there(error: DependencyException) -> tuple[str, int]:
+        return "there is no such script", 404
+
+    server.register_error_handler(DependencyException, not_there)
     server.before_request(check_name)
     server.after_request(add_headers)
 

@@ -21,7 +21,7 @@ _TABS: tuple[tuple[PageName, str], ...] = (
     ("failures", "Failures"),
 )
 _HEADINGS = {"dataset": "data set", "tau": "matrix τ", "layer": "layer ℓ", "rho": "fraction ρ"}
-_OPEN = 24  # values of a facet that are shown without being asked for
+_OPEN = 90  # characters that the values of a facet may have to be shown without being asked for
 
 
 def navigation(context: Context) -> Component:
@@ -93,7 +93,7 @@ def _facet(facet: Facet, view: View) -> Component:
     body: Component = html.Ul(links, className="chips")
     anything = view.changed(filters=view.filters.without(facet.column))
     title = [heading, " ", link("any", anything.href, place=f"{facet.column}:", className="minor") if chosen else None]
-    if len(links) > _OPEN:
+    if sum(map(len, facet.values)) > _OPEN:
         summary = html.Summary(f"{len(links):,} values")
         body = html.Details([summary, body], open=bool(chosen), id=f"facet-{facet.column}")
     return html.Section([html.H3(title), body])

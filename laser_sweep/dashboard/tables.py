@@ -66,6 +66,12 @@ def number(field: str, header: str, digits: int | None = None, *, signed: bool =
     }
 
 
+def with_error(field: str, error: str, header: str, digits: int, **more: Any) -> Column:
+    """A column of numbers, each with its standard error, which the rows have as `error`."""
+    shown = f"laser.withError(params.value, params.data && params.data.{error}, {digits})"
+    return {**number(field, header, digits, width=120, **more), "valueFormatter": {"function": shown}}
+
+
 def p_value(field: str, header: str, **more: Any) -> Column:
     """A column of probabilities, of which the small ones matter."""
     return {**number(field, header, **more), "valueFormatter": {"function": "laser.chance(params.value)"}}

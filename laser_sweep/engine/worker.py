@@ -52,6 +52,25 @@ class Workload:
     activation_budget_gb: float = 4.0
     host_budget_gb: float = 16.0
 
+    def halved(self) -> Workload:
+        """The same with half the memory for what is computed at once and for what is kept."""
+        return replace(
+            self,
+            batch_tokens=max(1, self.batch_tokens // 2),
+            activation_budget_gb=self.activation_budget_gb / 2,
+            host_budget_gb=self.host_budget_gb / 2,
+        )
+
+
+class WorkerLost(Exception):
+    """A worker that cannot be given more work: a weight did not come back after an edit, or its device is out of memory
+    or out of order. A fresh one may do what it could not."""
+
+    def __init__(self, reason: str, out_of_memory: bool = False) -> None:
+        super().__init__(reason, out_of_memory)  # all of them, so that it can travel between processes
+        self.reason = reason
+        self.out_of_memory = out_of_memory
+
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
@@ -95,20 +114,22 @@ class Worker:
         Raises RequestError where the model or the data set itself cannot be used.
         """
         for trial in trials:
-            yield self._run(trial)
-
-    def probe(self, probe: Probe) -> ProbeResult:
-        """Looks at matrices of a model. What cannot be computed is `failed` with its reason.
-
-        Raises RequestError where the model or the data set itself cannot be used.
-        """
-        return self._recorded(
-            lambda: self._look(probe), lambda reason: ProbeResult(probe=probe, status="failed", error=reason)
-        )
+            try:
+                yield self._run(trial)
+            except WorkerLost as lost:
+                self._loaded = self._loaded_id = None  # the next trial loads the model again
+                yield TrialResult(trial=trial, status="failed", error=lost.reason, worker=self.name)
 
     def carry_out(self, work: Trial | Probe) -> TrialResult | ProbeResult:
-        """The result of a trial, as `run` has it, or of a probe."""
-        return self.probe(work) if isinstance(work, Probe) else self._run(work)
+        """The result of a trial, as `run` has it, or of a probe; what cannot be computed is `failed`.
+
+        Raises WorkerLost where this worker must not be given more work, and RequestError as `run`.
+        """
+        if isinstance(work, Trial):
+            return self._run(work)
+        return self._recorded(
+            lambda: self._look(work), lambda reason: ProbeResult(probe=work, status="failed", error=reason)
+        )
 
     def _run(self, trial: Trial) -> TrialResult:
         result = self._recorded(
@@ -126,10 +147,12 @@ class Worker:
         except RequestError:
             raise
         except RestoreError as error:
-            self._loaded = self._loaded_id = None  # the weights are spoilt: the next trial loads them again
-            result = failed(str(error))
+            raise WorkerLost(str(error)) from error
         except Exception as error:
-            result = failed(f"{type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
+            if _out_of_memory(error) or "CUDA error" in reason:  # after which a process can do nothing on its device
+                raise WorkerLost(reason, _out_of_memory(error)) from error
+            result = failed(reason)
         return replace(
             result,
             worker=self.name,
@@ -233,6 +256,11 @@ class Worker:
 
     def _device_name(self) -> str:
         return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else str(self._device)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether a device had no room, or the host, for which torch has no exception of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 @contextmanager

@@ -148,7 +148,7 @@ def _colours(gains: pd.Series[float]) -> dict[str, Any]:
     steps = [-limit, -limit / 2, 0, limit / 2, limit]
     beyond = "≤ " if not known.empty and known.min() < -1.0001 * limit else ""
     ticks = [f"{step:+.1f}" if step else "0" for step in steps]
-    bar: dict[str, Any] = {"title": {"text": "gain (points)", "side": "right", "font": {"size": 13}}, "thickness": 12}
+    bar: dict[str, Any] = {"title": {"text": "points", "side": "top", "font": {"size": 12}}, "thickness": 12}
     bar |= {"tickvals": steps, "ticktext": [beyond + ticks[0], *ticks[1:]]}
     scale = [[place / (len(DIVERGING) - 1), colour] for place, colour in enumerate(DIVERGING)]
     return {"colorscale": scale, "cmin": -limit, "cmax": limit, "cmid": 0, "colorbar": bar}

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from laser_sweep.errors import RequestError
 from laser_sweep.probe import Probe, ProbeResult
 from laser_sweep.store.atomic import replacing
+from laser_sweep.store.claims import Claims
 from laser_sweep.store.rows import from_row, to_prediction_columns, to_row
 from laser_sweep.store.schema import PREDICTIONS, SCHEMA_VERSION, TRIALS
 from laser_sweep.store.spectra import from_table, to_table
@@ -23,6 +24,7 @@ from laser_sweep.trial import ExampleScores, Trial, TrialResult
 
 COMPACTED = "compacted-"
 _READ_ATTEMPTS = 100
+_ABANDONED_SECONDS = 3600.0  # nobody writes a file for so long
 _SCORES = ("example_id", "correct", "gold_log_prob", "gold_length")
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -35,7 +37,8 @@ class ParquetStore:
 
     A file is written under a hidden temporary name, fsynced and renamed, so that a reader never sees half a file and a
     crash leaves nothing or all of it. Predictions are written first: a row in `trials` has its predictions.
-    Several processes may write to one store; for one key the last writer wins, with the same content.
+    Several processes may write to one store and share the work (`claim`); for one key the last writer wins, with the
+    same content.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -43,6 +46,7 @@ class ParquetStore:
         self.trials = self.root / "trials"
         self.predictions = self.root / "predictions"
         self.spectra = self.root / "spectra"
+        self._claims = Claims(self.root / "running")
 
     def check_writable(self) -> None:
         """Raises RequestError where results could not be written. Leaves nothing behind."""
@@ -59,6 +63,23 @@ class ParquetStore:
                 f"store.path={self.root} cannot be written ({error.strerror}); give a writable directory"
             ) from None
 
+    def claim(self, trial: Trial, *, again: bool) -> bool:
+        """Whether a trial is this process's to run, and not one that another process runs at the moment.
+
+        Unless it is to run `again`, one that another process has stored in the meantime is not.
+        """
+        key = trial.key
+        if not self._claims.take(key):
+            return False
+        if not again and (self.trials / f"{key}.parquet").exists():
+            self._claims.drop(key)
+            return False
+        return True
+
+    def leave(self) -> None:
+        """Leaves what was claimed and not stored to other processes."""
+        self._claims.leave()
+
     def write(self, result: TrialResult, sweep: str, config_json: str) -> None:
         """Stores a result: when this returns, it survives a crash of this machine."""
         if result.predictions is not None:
@@ -67,6 +88,7 @@ class ParquetStore:
         table = pa.Table.from_pylist([to_row(result, sweep, config_json)], schema=TRIALS)
         # One row: to set up a compressor for each of its columns would take longer than all the rest.
         _write_atomically(table, self.trials / f"{result.trial.key}.parquet", use_dictionary=False, compression="none")
+        self._claims.drop(result.trial.key)
 
     def write_probe(self, result: ProbeResult) -> None:
         """Stores the result of a probe as durably. Raises ValueError for one that failed, which is not kept."""
@@ -136,10 +158,15 @@ class ParquetStore:
         """Merges the small files of both tables, and says how many trials were merged.
 
         The merged file appears before the small ones go; a reader that meets both counts each key once. A trial that is
-        stored again meanwhile keeps its new file. Raises RequestError where there is no store.
+        stored again meanwhile keeps its new file. What a killed process has left half-written goes, too. Raises
+        RequestError where there is no store.
         """
         if not self.trials.is_dir():
             raise RequestError(f"store.path={self.root} is not a store; give a directory that a sweep wrote")
+        for left in self.root.glob("*/.*.tmp"):
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                    left.unlink()
         self.reading("predictions", lambda files: self._merge(files, PREDICTIONS))
         return self.reading("trials", lambda files: self._merge(files, TRIALS))
 

@@ -35,6 +35,13 @@ class Gains:
             return []
         return [self._count(result)]
 
+    def learn(self, trial: Trial) -> list[TrialResult]:
+        """The results whose gains are known now that a trial is stored, which another sweep has measured."""
+        if not trial.untouched:
+            return []
+        self._answers[trial.key] = _correct(self._store, trial.key)
+        return [self._count(result) for result in self._waiting.pop(trial.key, [])]
+
     def waiting(self) -> list[TrialResult]:
         """Results whose untouched model never came; their gains stay open until it does."""
         return [result for results in self._waiting.values() for result in results]

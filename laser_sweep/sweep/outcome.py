@@ -52,9 +52,18 @@ class Outcome:
     ran: int = 0
     model_loads: int = 0
     seconds: float = 0.0
+    started_at: float = 0.0
+    """UTC seconds since 1970."""
     interrupted: bool = False
+    gave_up: bool = False
+    """A failure has ended the sweep, as on_error=stop asks."""
     tracked: str | None = None
     """Where the tracker put the results, in words."""
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether it ended before all was measured, so that the same command has more to run."""
+        return self.interrupted or self.gave_up
 
     @property
     def failed(self) -> list[TrialResult | ProbeResult]:

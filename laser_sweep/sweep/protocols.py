@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
@@ -11,6 +11,8 @@ from laser_sweep.trial import Edit, Evaluation, ExampleScores, Matrix, ModelId, 
 
 Work: TypeAlias = Trial | Probe
 WorkResult: TypeAlias = TrialResult | ProbeResult
+Claim: TypeAlias = Callable[[Work], bool]
+"""Asked before a piece of work is begun, and again when it is begun once more: whether it is to be done here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,9 @@ class Search(Protocol):
 class Executor(Protocol):
     """Runs trials on devices."""
 
-    def run(self, units: Sequence[WorkUnit]) -> Iterator[WorkResult]:
-        """Yields the result of all work as it is done. May be called again; workers stay up in between."""
+    def run(self, units: Sequence[WorkUnit], claim: Claim) -> Iterator[WorkResult]:
+        """Yields the result of all work that may be claimed, as it is done. May be called again; workers stay up in
+        between."""
 
     def drain(self) -> None:
         """Starts no further trial: `run` ends when those under way have ended. Called from a signal handler."""
@@ -152,8 +155,15 @@ class Store(Protocol):
     def scores(self, key: str) -> ExampleScores | None:
         """How a stored trial did on each example."""
 
+    def claim(self, trial: Trial, *, again: bool) -> bool:
+        """Whether a trial is this sweep's to run: no other one runs it or, unless it is to run `again`, has stored it
+        in the meantime."""
+
+    def leave(self) -> None:
+        """Leaves what was claimed and not stored to other sweeps."""
+
     def write(self, result: TrialResult, sweep: str, config_json: str) -> None:
-        """Stores a result durably."""
+        """Stores a result durably. Raises OSError where it cannot be written."""
 
     def find_probe(self, probe: Probe) -> ProbeResult | None:
         """The stored result of a probe."""
@@ -174,6 +184,9 @@ class Tracker(Protocol):
 
     def finish(self) -> str | None:
         """Called once, after the last result; says where a person finds them, if there is such a place."""
+
+    def abandon(self) -> None:
+        """Called from another thread when a call has not come back: makes sure that the program can end without it."""
 
 
 class Progress(Protocol):

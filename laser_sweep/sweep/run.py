@@ -1,5 +1,4 @@
-"""Runs a sweep: searches ask, what is not stored goes to the executor, what comes back to the store, the tracker and
-the progress; then the winner is measured on test."""
+"""Runs a sweep: searches ask on val until they are done; then the winner is measured on test."""
 
 from __future__ import annotations
 
@@ -8,18 +7,17 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from types import FrameType
 
 import numpy as np
 
 from laser_sweep.analysis.selection import Standing
 from laser_sweep.analysis.statistics import PairedGain, paired_gain
-from laser_sweep.probe import Probe, ProbeResult
-from laser_sweep.sweep.gains import Gains
+from laser_sweep.probe import Probe
 from laser_sweep.sweep.jobs import Job
+from laser_sweep.sweep.measure import Measurer, OnError
 from laser_sweep.sweep.outcome import Confirmed, Guarded, Outcome
-from laser_sweep.sweep.plan import UNTOUCHED, Comparison, Resume, compare, subtract_stored, work_units
+from laser_sweep.sweep.plan import UNTOUCHED, Comparison, Resume, compare
 from laser_sweep.sweep.protocols import (
     AskSpectra,
     AskTrials,
@@ -30,7 +28,6 @@ from laser_sweep.sweep.protocols import (
     Score,
     Store,
     Tracker,
-    WorkResult,
 )
 from laser_sweep.trial import ExampleScores, Trial, TrialResult
 
@@ -41,34 +38,39 @@ class Sweep:
     """Carries out jobs with the parts it is given."""
 
     def __init__(
-        self, *, executor: Executor, store: Store, tracker: Tracker, progress: Progress, resume: Resume
+        self,
+        *,
+        executor: Executor,
+        store: Store,
+        tracker: Tracker,
+        progress: Progress,
+        resume: Resume,
+        on_error: OnError = "continue",
     ) -> None:
         self._executor = executor
         self._store = store
-        self._tracker = tracker
         self._progress = progress
-        self._resume: Resume = resume
-        self._tracking = False
+        self._measurer = Measurer(
+            executor=executor, store=store, tracker=tracker, progress=progress, resume=resume, on_error=on_error
+        )
 
     def run(self, jobs: Sequence[Job]) -> Outcome:
         """Lets every search ask on val until it is done, then measures the untouched model and the winner on test.
 
         A result is stored before anything else hears of it. The first SIGINT or SIGTERM lets the running trials end and
-        stores them, the second raises KeyboardInterrupt. Raises RequestError where a search cannot be made.
+        stores them, the second raises KeyboardInterrupt. With on_error=stop the first failure does as the first signal.
+        Raises RequestError where a search cannot be made, StoreError where results cannot be stored.
         """
         started = time.monotonic()
-        outcome = Outcome(compare(jobs))
+        outcome = Outcome(compare(jobs), started_at=time.time())
         outcome.searches = {place: comparison.search() for place, comparison in enumerate(outcome.comparisons)}
         with self._interruptible(outcome):
             try:
                 self._search(outcome)
-                if not outcome.interrupted:
+                if not outcome.cut_short:
                     self._confirm(outcome)
             finally:
-                self._progress.stop()
-                self._executor.close()
-                if self._tracking:
-                    outcome.tracked = self._tracker.finish()
+                self._measurer.finish(outcome)
         outcome.seconds = time.monotonic() - started
         return outcome
 
@@ -79,8 +81,8 @@ class Sweep:
             asks = {place: search.ask() for place, search in going.items()}
             going = {place: search for place, search in going.items() if asks[place] is not None}
             wanted = [work for place in going for work in _wanted(outcome.comparisons[place], asks[place])]
-            self._measure(wanted, outcome)
-            if outcome.interrupted:
+            self._measurer.run(wanted, outcome)
+            if outcome.cut_short:
                 return
             for place in list(going):
                 found = self._findings(outcome.comparisons[place], asks[place], outcome)
@@ -158,11 +160,11 @@ class Sweep:
         for number, standing in enumerate(ranked):
             if number % _GUARDED_AT_ONCE == 0:
                 batch = [_candidate(one, comparison) for one in ranked[number : number + _GUARDED_AT_ONCE]]
-                self._measure([guard.untouched("val"), *(guard.trial(one, "val") for one in batch)], outcome)
+                self._measurer.run([guard.untouched("val"), *(guard.trial(one, "val") for one in batch)], outcome)
             candidate = _candidate(standing, comparison)
             result = outcome.results.get(guard.trial(candidate, "val").key)
             untouched = outcome.results.get(guard.untouched("val").key)
-            if outcome.interrupted or untouched is None or not untouched.ok:
+            if outcome.cut_short or untouched is None or not untouched.ok:
                 return None
             if standing.trial.untouched or self._passes(comparison, candidate, outcome):
                 outcome.guarded[place] = Guarded(untouched, result, tuple(refused))
@@ -176,10 +178,10 @@ class Sweep:
         The untouched model is a candidate whatever the searches asked for last.
         """
         going = [one for place, one in enumerate(outcome.comparisons) if place not in outcome.stopped]
-        self._measure([job.untouched("val") for one in going for job in one.jobs], outcome)
+        self._measurer.run([job.untouched("val") for one in going for job in one.jobs], outcome)
         pairs: list[tuple[int, Trial, Trial]] = []
         for place, comparison in enumerate(outcome.comparisons):
-            if outcome.interrupted:
+            if outcome.cut_short:
                 return
             if comparison.question.evaluation.confirm and place not in outcome.stopped:
                 winner = self._winner(place, outcome)
@@ -187,9 +189,9 @@ class Sweep:
                     candidate = _candidate(winner, comparison)
                     self._pair_on_val(place, winner, outcome)
                     pairs += [(place, job.trial(candidate, "test"), job.untouched("test")) for job in comparison.jobs]
-        if outcome.interrupted:
+        if outcome.cut_short:
             return
-        self._measure([trial for _, winner, untouched in pairs for trial in (untouched, winner)], outcome)
+        self._measurer.run([trial for _, winner, untouched in pairs for trial in (untouched, winner)], outcome)
         for place, *pair in pairs:
             winner_result, untouched_result = (outcome.results.get(trial.key) for trial in pair)
             if winner_result is not None and untouched_result is not None and winner_result.ok and untouched_result.ok:
@@ -209,68 +211,6 @@ class Sweep:
         """None where the store has lost the predictions of one of them."""
         answers = [self._store.scores(result.trial.key) for result in (edited, untouched)]
         return None if answers[0] is None or answers[1] is None else paired_gain(answers[0].correct, answers[1].correct)
-
-    def _measure(self, wanted: Sequence[Trial | Probe], outcome: Outcome) -> None:
-        """Runs what is not stored yet. The outcome holds all of it afterwards, unless interrupted."""
-        probes = [probe for probe in self._missing_probes(wanted, outcome)]
-        trials = [one for one in wanted if isinstance(one, Trial) and one.key not in outcome.results]
-        plan = subtract_stored(trials, self._store, self._resume)
-        outcome.results.update(plan.reused)
-        outcome.reused += len(plan.reused)
-        gains = Gains(self._store, trials, plan.pending)
-        if plan.pending or probes:
-            self._start_tracking(plan.pending, outcome)
-            for probe in probes:
-                self._progress.note(f"looking at the {probe.describe()}")
-            self._progress.start(len(plan.pending), len(plan.reused))
-            jobs = [job for one in outcome.comparisons for job in (*one.jobs, one.guard) if job is not None]
-            for done in self._executor.run(work_units([*probes, *plan.pending], jobs)):
-                self._keep(done, gains, outcome)
-            for result in gains.waiting():
-                self._keep_trial(result, outcome)
-        for result in plan.reused.values():
-            if result.ok and result.gain is None:  # stored when the untouched model had not been measured
-                self._count_late(gains.counted_late(result), outcome)
-
-    def _missing_probes(self, wanted: Sequence[Trial | Probe], outcome: Outcome) -> Iterator[Probe]:
-        for probe in {one.key: one for one in wanted if isinstance(one, Probe)}.values():
-            stored = None if self._resume == "never" else self._store.find_probe(probe)
-            if stored is None:
-                yield probe
-            else:
-                outcome.probes[probe.key] = stored
-
-    def _start_tracking(self, pending: Sequence[Trial], outcome: Outcome) -> None:
-        if pending and not self._tracking:
-            first = outcome.question(pending[0])
-            self._tracker.start(first.sweep, first.config_json)
-            self._tracking = True
-
-    def _count_late(self, result: TrialResult, outcome: Outcome) -> None:
-        if result.gain is not None:
-            question = outcome.question(result.trial)
-            self._store.write(result, question.sweep, question.config_json)
-            outcome.results[result.trial.key] = result
-
-    def _keep(self, done: WorkResult, gains: Gains, outcome: Outcome) -> None:
-        if isinstance(done, ProbeResult):
-            outcome.probes[done.probe.key] = done
-            if done.ok:
-                self._store.write_probe(done)
-            else:
-                self._progress.note(f"failed: {done.probe.describe()}: {done.error}")
-        else:
-            for result in gains.add(done):
-                self._keep_trial(result, outcome)
-
-    def _keep_trial(self, result: TrialResult, outcome: Outcome) -> None:
-        question = outcome.question(result.trial)
-        self._store.write(result, question.sweep, question.config_json)
-        outcome.results[result.trial.key] = replace(result, predictions=None)
-        outcome.ran += 1
-        outcome.model_loads += result.seconds.load > 0
-        self._tracker.trial(result, question.sweep, question.config_json)
-        self._progress.result(result)
 
     @contextmanager
     def _interruptible(self, outcome: Outcome) -> Iterator[None]:

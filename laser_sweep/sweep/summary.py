@@ -201,8 +201,8 @@ def _counts(outcome: Outcome) -> str:
     parts = [f"reused {outcome.reused:,}", f"ran {outcome.ran:,}"]
     if outcome.failed:
         parts.append(f"failed {len(outcome.failed):,} (resume=errored runs them again)")
-    if outcome.interrupted:
-        parts.append("interrupted: the same command runs the rest")
+    if outcome.cut_short:
+        parts.append(f"{'interrupted' if outcome.interrupted else 'stopped'}: the same command runs the rest")
     loads = f", {outcome.model_loads} model loads" if outcome.model_loads else ""
     everything = " (every trial was stored already)" if outcome.reused and not outcome.ran else ""
     return f"trials: {', '.join(parts)}{everything}; {outcome.seconds:.1f} s{loads}"

@@ -14,7 +14,7 @@ import pytest
 
 from laser_sweep.dashboard.server import bind
 
-from .sweeps import poisoned, poisoned_sweep, sweep
+from .sweeps import finish, poisoned, poisoned_sweep, started
 
 GRID = ("tau=[fc_in,fc_out]", "layer=each", "rho=[0.01,0.1]", "evaluation.limit=60", "evaluation.test_limit=60")
 
@@ -23,8 +23,10 @@ GRID = ("tau=[fc_in,fc_out]", "layer=each", "rho=[0.01,0.1]", "evaluation.limit=
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store: 8 edits of the embedded model, the winner confirmed, and a sweep of a model that mostly fails."""
     root = tmp_path_factory.mktemp("swept")
-    sweep(root / "store", *GRID, "sweep=grid")
-    poisoned_sweep(root / "store", poisoned(root / "poisoned"))
+    grid = started(root / "store", *GRID, "sweep=grid")
+    some_fail = poisoned_sweep(root / "store", poisoned(root / "poisoned"))
+    finish(grid)
+    finish(some_fail, exit_code=1)
     return root / "store"
 
 
@@ -33,9 +35,6 @@ def store(swept: Path, tmp_path: Path) -> Path:
     """A copy of it, to write to."""
     shutil.copytree(swept, tmp_path / "store")
     return tmp_path / "store"
-
-
-Serve = Callable[[Path], str]
 
 
 @contextmanager
@@ -78,29 +77,53 @@ class Visit:
 
     def assert_clean(self) -> None:
         """Nothing was asked of another machine, and nothing went wrong unseen."""
-        assert not [url for url in self.requests if not url.startswith((self.address, "data:", "blob:"))]
-        assert not self.messages
+        assert [url for url in self.requests if not url.startswith((self.address, "data:", "blob:"))] == []
+        assert self.messages == []
+
+
+SCREEN: Any = {"width": 1280, "height": 800}
+
+
+def visiting(context: Any, address: str) -> Visit:
+    """A new page of a browser's window."""
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    visit = Visit(page, address)
+    page.on("request", lambda request: visit.requests.append(request.url))
+    page.on("console", lambda message: visit.messages.append(message.text) if message.type in _BAD else None)
+    page.on("pageerror", lambda error: visit.messages.append(str(error)))
+    return visit
 
 
 @pytest.fixture
-def visit(browser: Any) -> Iterator[Callable[[str], Visit]]:
+def visit(browser: Any) -> Iterator[Callable[..., Visit]]:
     """Opens a browser window of its own, without anything remembered, at an address."""
     contexts = []
 
     def start(address: str, **options: Any) -> Visit:
-        context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        visit = Visit(page, address)
-        page.on("request", lambda request: visit.requests.append(request.url))
-        page.on("console", lambda message: visit.messages.append(message.text) if message.type in _BAD else None)
-        page.on("pageerror", lambda error: visit.messages.append(str(error)))
-        return visit
+        contexts.append(browser.new_context(viewport=SCREEN, **options))
+        return visiting(contexts[-1], address)
 
     yield start
     for context in contexts:
         context.close()
+
+
+@pytest.fixture(scope="session")
+def window(browser: Any) -> Iterator[Any]:
+    """A window that keeps the scripts of the dashboard, which are large, from test to test."""
+    context = browser.new_context(viewport=SCREEN)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def here(window: Any, served: str) -> Iterator[Visit]:
+    """A page of that window, at the store that nobody writes to, where nothing may go wrong unseen."""
+    visit = visiting(window, served)
+    yield visit
+    visit.assert_clean()
+    visit.page.close()
 
 
 _BAD = ("error", "warning", "assert")

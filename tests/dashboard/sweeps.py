@@ -17,16 +17,22 @@ ASSETS = Path(laser_sweep.__file__).parent / "demo" / "assets"
 NAN = "transformer.h.0.mlp.fc_in.weight"
 
 
-def sweep(store: Path, *overrides: str, exit_code: int = 0) -> None:
-    """Runs the command in a process of its own, without Ray, without network."""
+def started(store: Path, *overrides: str) -> subprocess.Popen[str]:
+    """The command in a process of its own, without Ray, without network."""
     offline = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-m", "laser_sweep", f"store.path={store}", "tracking=none", *overrides],
         env={**os.environ, **offline},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
-    assert done.returncode == exit_code, done.stdout + done.stderr
+
+
+def finish(process: subprocess.Popen[str], exit_code: int = 0) -> None:
+    """Waits until a sweep has ended as it should."""
+    said, _ = process.communicate(timeout=280)
+    assert process.returncode == exit_code, said
 
 
 def poisoned(directory: Path) -> Path:
@@ -39,7 +45,9 @@ def poisoned(directory: Path) -> Path:
     return directory
 
 
-def poisoned_sweep(store: Path, model: Path) -> None:
+def poisoned_sweep(store: Path, model: Path) -> subprocess.Popen[str]:
     """A sweep in which trials fail."""
     asked = ("intervention=zero", "tau=[fc_in,fc_out]", "layer=each", "sweep=poisoned")
-    sweep(store, f"model.path={model}", "model.name=poisoned", *asked, "evaluation.limit=50", exit_code=1)
+    return started(
+        store, f"model.path={model}", "model.name=poisoned", *asked, "evaluation.limit=50", "evaluation.test_limit=50"
+    )

@@ -82,7 +82,7 @@ def test_slopes_are_those_of_the_log_loss_of_a_trial_on_the_same_examples(
     if scoring != "choices":
         task = dataclasses.replace(make_task(60), scoring=Scoring(answers=scoring))  # type: ignore[arg-type]
     own = worker(checkpoint, task)
-    found = done(own.probe(probe(checkpoint, evaluation(task, 8, 3))))
+    found = done(own.carry_out(probe(checkpoint, evaluation(task, 8, 3))))
     model = AutoModelForCausalLM.from_pretrained(checkpoint.directory, dtype=torch.float64).requires_grad_(False)
     layout = find_layout(model)
     weights = {matrix: layout.weights[matrix] for matrix in MATRICES}
@@ -106,7 +106,7 @@ def test_slopes_are_those_of_the_log_loss_of_a_trial_on_the_same_examples(
 
 
 def test_without_examples_there_are_singular_values_alone(checkpoint: Checkpoint, task: Task) -> None:
-    found = done(worker(checkpoint, task).probe(probe(checkpoint, None)))
+    found = done(worker(checkpoint, task).carry_out(probe(checkpoint, None)))
     model = AutoModelForCausalLM.from_pretrained(checkpoint.directory)
     expected = torch.linalg.svdvals(model.model.layers[1].mlp.gate_proj.weight.double())
     assert [spectrum.slopes for spectrum in found.spectra] == [None] * 4
@@ -127,7 +127,7 @@ def test_matrices_whose_directions_find_no_room_together_are_looked_at_in_turn(
     monkeypatch.setattr(worker_module, "slopes", counting)
     wanted = probe(checkpoint, evaluation(task))
     whole, in_turn = (
-        done(worker(checkpoint, task, activation_budget_gb=room).probe(wanted)) for room in (4.0, 9000 / 2**30)
+        done(worker(checkpoint, task, activation_budget_gb=room).carry_out(wanted)) for room in (4.0, 9000 / 2**30)
     )
     by_layer = [Matrix("k_proj", 0), Matrix("fc_in", 0), Matrix("fc_in", 1), Matrix("fc_out", 2)]
     assert together == [by_layer, by_layer[:2], by_layer[2:]]  # directions take 1 KiB or 4 KiB
@@ -145,9 +145,9 @@ def test_a_trial_has_the_same_bits_after_a_probe_as_before(dtype: str, checkpoin
     own = worker(checkpoint, task)
     edited = trial(checkpoint, task, Edit(matrix=Matrix("fc_in", 1), rho=0.2))
     before = list(own.run([trial(checkpoint, task), edited]))
-    first = done(own.probe(probe(checkpoint, evaluation(task))))
+    first = done(own.carry_out(probe(checkpoint, evaluation(task))))
     after = list(own.run([trial(checkpoint, task), edited]))
-    second = done(own.probe(probe(checkpoint, evaluation(task))))
+    second = done(own.carry_out(probe(checkpoint, evaluation(task))))
     for one, other in zip(before, after, strict=True):
         assert one.predictions is not None
         assert other.predictions is not None
@@ -161,7 +161,7 @@ def test_a_trial_has_the_same_bits_after_a_probe_as_before(dtype: str, checkpoin
 def test_a_result_says_who_looked_where_and_when(checkpoint: Checkpoint, task: Task) -> None:
     own = worker(checkpoint, task)
     before = time.time()
-    found = own.probe(probe(checkpoint, evaluation(task)))
+    found = own.carry_out(probe(checkpoint, evaluation(task)))
     assert before <= found.started_at <= found.finished_at <= time.time()
     assert (found.worker, found.device) == (own.name, "cpu")
     assert found.probe == probe(checkpoint, evaluation(task))
@@ -169,7 +169,7 @@ def test_a_result_says_who_looked_where_and_when(checkpoint: Checkpoint, task: T
 
 def test_the_trial_after_a_probe_that_loaded_the_model_says_what_that_took(checkpoint: Checkpoint, task: Task) -> None:
     own = worker(checkpoint, task)
-    own.probe(probe(checkpoint, None))
+    own.carry_out(probe(checkpoint, None))
     first, second = own.run([trial(checkpoint, task)] * 2)
     assert first.seconds.load > 0
     assert second.seconds.load == 0
@@ -186,12 +186,12 @@ def test_either_kind_of_work_is_carried_out(checkpoint: Checkpoint, task: Task) 
 
 def test_a_probe_of_a_matrix_that_the_model_has_not_fails_with_its_name(checkpoint: Checkpoint, task: Task) -> None:
     own = worker(checkpoint, task)
-    found = own.probe(probe(checkpoint, None, Matrix("fc_in", 0), Matrix("fc_in", 7)))
+    found = own.carry_out(probe(checkpoint, None, Matrix("fc_in", 0), Matrix("fc_in", 7)))
     assert (found.status, found.error) == ("failed", "ValueError: the model has no fc_in[7]")
     assert found.spectra == ()
     assert found.finished_at >= found.started_at > 0
     assert (found.worker, found.device) == (own.name, "cpu")
-    done(own.probe(probe(checkpoint, None)))
+    done(own.carry_out(probe(checkpoint, None)))
 
 
 def test_a_probe_of_a_spoilt_model_fails_with_its_reason(
@@ -202,7 +202,7 @@ def test_a_probe_of_a_spoilt_model_fails_with_its_reason(
     checkpoint = find_checkpoint(ModelSpec(name="spoilt", path=str(save_checkpoint(model, tmp_path))))
     own = worker(checkpoint, task)
     errors = [
-        own.probe(probe(checkpoint, examples, Matrix("fc_in", layer))).error
+        own.carry_out(probe(checkpoint, examples, Matrix("fc_in", layer))).error
         for layer, examples in ((1, None), (0, evaluation(task)), (0, None))
     ]
     assert errors == [
@@ -218,4 +218,4 @@ def test_a_data_set_that_cannot_be_asked_is_the_requests_fault(
     examples = make_task(10).examples
     bad = Task("words", (dataclasses.replace(examples[0], gold="zebra"), *examples[1:]))
     with pytest.raises(RequestError, match="row 0: answer 'zebra' cannot be told"):
-        worker(checkpoint, bad).probe(probe(checkpoint, evaluation(bad)))
+        worker(checkpoint, bad).carry_out(probe(checkpoint, evaluation(bad)))

@@ -21,9 +21,10 @@ from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.probe import Probe, ProbeResult
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.sweep.jobs import EvaluationSpec, GuardSpec, Job, Question, build_jobs
+from laser_sweep.sweep.measure import OnError
 from laser_sweep.sweep.outcome import Outcome
 from laser_sweep.sweep.plan import Resume
-from laser_sweep.sweep.protocols import Work, WorkResult, WorkUnit
+from laser_sweep.sweep.protocols import Claim, Work, WorkResult, WorkUnit
 from laser_sweep.sweep.run import Sweep
 from laser_sweep.sweep.search.space import Axes, Intervention, LayerName, Place, Space
 from laser_sweep.sweep.search.spec import GridSpec, SearchSpec
@@ -158,12 +159,14 @@ class Devices:
         self.asked: list[list[Work]] = []
         self.closed = 0
 
-    def run(self, units: Sequence[WorkUnit]) -> Iterator[WorkResult]:
+    def run(self, units: Sequence[WorkUnit], claim: Claim) -> Iterator[WorkResult]:
         works = [work for unit in units for work in unit.trials]
         self.asked.append(works)
         for work in self._order(works):
             if self._draining:
                 return
+            if not claim(work):
+                continue
             yield self._look(work) if isinstance(work, Probe) else self._measure(work)
 
     def drain(self) -> None:
@@ -223,13 +226,13 @@ class Rig:
     tracker: Listener
     progress: Watcher
     resume: Resume
+    on_error: OnError
     outcome: Outcome | None = None
 
     def run(self, *jobs: Job) -> Rig:
         tracker = GuardedTracker(self.tracker, self.progress.note)
-        sweep = Sweep(
-            executor=self.devices, store=self.store, tracker=tracker, progress=self.progress, resume=self.resume
-        )
+        parts = {"executor": self.devices, "store": self.store, "tracker": tracker, "progress": self.progress}
+        sweep = Sweep(**parts, resume=self.resume, on_error=self.on_error)
         self.outcome = sweep.run(jobs)
         return self
 
@@ -288,9 +291,10 @@ def rig(store: ParquetStore, measure: Callable[[Trial], TrialResult]) -> Callabl
         order: Callable[[list[Work]], Sequence[Work]] = lambda works: works,
         tracker: Listener | None = None,
         resume: Resume = "auto",
+        on_error: OnError = "continue",
     ) -> Rig:
         """Devices that answer at once and a real store."""
-        return Rig(store, Devices(measure, look, order), tracker or Listener(), Watcher(), resume)
+        return Rig(store, Devices(measure, look, order), tracker or Listener(), Watcher(), resume, on_error)
 
     return make
 

@@ -58,8 +58,8 @@ class Devices:
     draining = False
     seconds = float(sys.argv[2])
 
-    def run(self, units):
-        for trial in (trial for unit in units for trial in unit.trials):
+    def run(self, units, claim):
+        for trial in (trial for unit in units for trial in unit.trials if claim(trial)):
             if self.draining:
                 return
             print("running", trial.layer, flush=True)

@@ -36,6 +36,10 @@
       refreshTables();
       return [{ address: news.address, version: news.version }, keep];
     },
+    search: function (text) {
+      window.laserSearch(text);
+      return window.dash_clientside.no_update;
+    },
     // A frame has been made: its parts have what they were made with.
     arrived: function (shown) {
       known = {};

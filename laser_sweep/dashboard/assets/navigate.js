@@ -16,8 +16,30 @@
     if (!link || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     place = link.dataset.place || "";
-    open(link.getAttribute("href"));
+    const target = new URL(link.href);
+    if (target.pathname === location.pathname) {
+      // How the table of this page is sorted and filtered is in the address here, but not in the server's links.
+      const here = new URL(location.href).searchParams;
+      for (const name of ["sort", "columns"]) {
+        if (here.has(name) && !target.searchParams.has(name)) target.searchParams.set(name, here.get(name));
+      }
+    }
+    open(target.pathname + target.search);
   });
+
+  // Words to search for are looked up in lists of trials.
+  window.laserSearch = function (text) {
+    const words = (text || "").split(/\s+/).filter(Boolean).join(" ");
+    const target = new URL(location.href);
+    if ((target.searchParams.get("search") || "") === words) return;
+    if (words) target.searchParams.set("search", words);
+    else target.searchParams.delete("search");
+    if (["/trial", "/compare"].includes(target.pathname)) {
+      target.pathname = "/trials";
+      for (const name of ["trial", "by", "of", "outcome", "everything"]) target.searchParams.delete(name);
+    }
+    open(target.pathname + target.search);
+  };
 
   document.addEventListener("click", function (event) {
     const button = event.target.closest && event.target.closest("button[data-copies]");
@@ -35,7 +57,6 @@
     if (event.target.id) unfolded[event.target.id] = event.target.open;
   }, true);
 
-  window.dash_clientside = window.dash_clientside || {};
   window.laserArrived = function (shown) {
     window.laserTheme();
     document.title = shown.title + " · laser_sweep";

@@ -14,6 +14,12 @@
       }
       return sign + String(Number(value.toPrecision(5)));
     },
+    // A number and, with what precision it is known, its standard error.
+    withError: function (value, error, digits) {
+      if (value === null || value === undefined) return "";
+      const text = this.number(value, digits, false);
+      return error === null || error === undefined ? text : text + " ± " + this.number(error, digits, false);
+    },
     chance: function (value) {
       if (value === null || value === undefined) return "";
       return value < 1e-300 ? "< 1e-300" : value < 0.001 ? value.toExponential(1) : value.toPrecision(2);

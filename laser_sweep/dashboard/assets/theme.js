@@ -2,11 +2,11 @@
 (function () {
   "use strict";
   const choices = ["light dark", "light", "dark"];
-  const names = { "light dark": "Automatic", light: "Light", dark: "Dark" };
+  const names = { "light dark": "automatic", light: "light", dark: "dark" };
   const apply = function (choice) {
     document.documentElement.style.colorScheme = choice;
     const button = document.getElementById("theme");
-    if (button) button.textContent = names[choice];
+    if (button) button.textContent = "Theme: " + names[choice];
   };
   let choice = localStorage.getItem("laser-sweep-theme") || choices[0];
   if (!choices.includes(choice)) choice = choices[0];

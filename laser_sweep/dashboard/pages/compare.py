@@ -80,7 +80,7 @@ def _merits(context: Context, rows: Sequence[pd.Series[Any]], against: Sequence[
         others = tuple(one for one in keys if one != key)
         actions = [link("without it", view.changed(trial=others).href, className="minor")] if len(keys) > 2 else []
         if place:
-            actions.insert(0, link("as reference", view.changed(trial=(key, *others)).href, className="minor"))
+            actions.insert(0, link("make it the reference", view.changed(trial=(key, *others)).href, className="minor"))
         header.append(
             html.Span([link(name, view.at("trial", trial=(key,)).href), html.Br(), html.Small(actions or "reference")])
         )

@@ -23,7 +23,8 @@ def page(context: Context) -> list[Children]:
     grid, wrong = _table(found, context.view)
     explanation = html.P(
         "Missing are the cells of a grid that nothing in the store has; where every layer was asked for, those up to "
-        "the highest that was seen yet. A search that chooses its trials asks for no grid.",
+        "the highest that was seen yet. A search that chooses its trials asks for no grid. "
+        "± is one standard error, the gain is in points.",
         className="hint",
     )
     return [
@@ -47,10 +48,14 @@ def _summary(context: Context, found: list[Progress]) -> Component:
                 f"{count(trials['model'].nunique(), 'model')}, {count(trials['dataset'].nunique(), 'data set')}",
             ),
             ("failed", f"{failed:,}", f"{100 * failed / len(trials):.1f} % of those that ran"),
-            ("missing", f"{at_least}{sum(one.missing or 0 for one in missing):,}", "in " + count(len(missing), "grid")),
+            ("missing", f"{at_least}{sum(one.missing or 0 for one in missing):,}", _where(missing)),
             ("last result", words.ago(last), words.moment(last)),
         ]
     )
+
+
+def _where(missing: list[Progress]) -> str:
+    return "in " + count(len(missing), "grid") if missing else "every grid is whole"
 
 
 def _table(found: list[Progress], view: View) -> tuple[Component, list[str]]:
@@ -58,15 +63,13 @@ def _table(found: list[Progress], view: View) -> tuple[Component, list[str]]:
         tables.filtering(tables.text("sweep", "sweep", pinned="left"), view),
         tables.filtering(tables.text("model", "model"), view),
         tables.filtering(tables.text("dataset", "data set"), view),
-        tables.text("progress", "progress", cellRenderer="LaserProgress", minWidth=180),
-        tables.number("failed", "failed", 0),
-        tables.number("missing", "missing", 0),
-        tables.number("best", "best val %", 1),
-        tables.number("best_stderr", "± se", 1),
+        tables.text("progress", "progress", cellRenderer="LaserProgress", minWidth=150),
+        tables.with_error("best", "best_stderr", "best val %", 1),
         tables.number("gain", "gain", 1, signed=True),
         tables.linked(tables.text("edit", "with"), view.at("trial").open("trial"), by="best_key"),
-        tables.number("test", "on test %", 1),
-        tables.number("test_stderr", "± se", 1),
+        tables.with_error("test", "test_stderr", "on test %", 1),
+        tables.number("failed", "failed", 0),
+        tables.number("missing", "missing", 0),
         tables.text("last", "last result (UTC)", minWidth=160),
         tables.text("search", "search"),
     ]

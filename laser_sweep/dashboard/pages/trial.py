@@ -27,7 +27,7 @@ from laser_sweep.store.stored import read_config
 
 TITLE = "Trial"
 
-_BINS = 8
+_BINS = 4
 
 
 def page(context: Context) -> list[Children]:
@@ -50,7 +50,7 @@ def page(context: Context) -> list[Children]:
 
 def _heading(context: Context, row: pd.Series[Any], home: ComparisonView) -> Component:
     untouched = home.untouched
-    links = [link("its comparison", context.view.at("heat-maps", comparison=home.key).href)]
+    links = [link("heat maps of this comparison", context.view.at("heat-maps", comparison=home.key).href)]
     if untouched is not None and untouched["trial_key"] != row["trial_key"]:
         keys = (str(untouched["trial_key"]), str(row["trial_key"]))
         links.append(link("compare with the untouched model", context.view.at("compare", trial=keys).href))
@@ -73,7 +73,7 @@ def _merits(row: pd.Series[Any]) -> Component:
         items.insert(1, ("gain", words.signed_points(row["gain"]), words.p_value(row["gain_p_value"])))
     items += [(name, words.share(row[column]), "") for column, name in words.SHARES.items() if pd.notna(row[column])]
     if pd.notna(row["parameters"]):
-        items.append(("numbers kept", words.whole(row["parameters"]), "of all edited matrices"))
+        items.append(("numbers kept", words.whole(row["parameters"]), "in the edited matrices"))
     total = row[["seconds_factor", "seconds_edit", "seconds_eval"]].fillna(0).sum()
     items.append(("time", words.seconds(total), f"{words.seconds(row['seconds_eval'])} of it evaluation"))
     return cards(items)

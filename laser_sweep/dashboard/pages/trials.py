@@ -50,8 +50,7 @@ def columns(view: View) -> list[Column]:
             tables.text("place", "edit", pinned="left", sortable=False, filter=False, width=200), trial, by="trial_key"
         ),
         tables.badges(tables.filtering(tables.text("status", "status", width=90), view)),
-        tables.number("accuracy", "accuracy %", 1, width=112),
-        tables.number("accuracy_stderr", "± se", 1, width=70),
+        tables.with_error("accuracy", "accuracy_stderr", "accuracy %", 1, minWidth=132),
         tables.number("gain", "gain", 1, signed=True, width=80),
         tables.p_value("p_value", "p", width=84),
         tables.number("log_loss", "log-loss", 3),

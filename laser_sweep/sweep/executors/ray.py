@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 # Ray reads these when it is imported. Usage reports are the user's to allow; started by `uv run`, Ray would make every
 # worker resolve the environment again.
@@ -20,31 +20,31 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError, RayTaskError
 
 from laser_sweep.engine.editing.spec import CacheSpec
-from laser_sweep.engine.worker import Worker, Workload
+from laser_sweep.engine.worker import Worker, WorkerLost, Workload
 from laser_sweep.errors import RequestError
-from laser_sweep.probe import Probe, ProbeResult
+from laser_sweep.sweep.executors.attempts import Attempts, Loss
+from laser_sweep.sweep.executors.calls import ActorHandle, Call, Calls
 from laser_sweep.sweep.executors.queue import TrialQueue
 from laser_sweep.sweep.executors.spec import ClusterSpec
-from laser_sweep.sweep.protocols import Work, WorkResult, WorkUnit
-from laser_sweep.trial import TrialResult
+from laser_sweep.sweep.protocols import Claim, Work, WorkResult, WorkUnit
 
 _POLL_SECONDS = 0.5
+_NODES_SECONDS = 5.0  # how often is looked for nodes that have joined
 _CONNECTION_SECONDS = 5.0
 _ROUNDING = 1e-6  # five workers with 0.2 of a GPU each fill it, whatever 1 // 0.2 is in floats
-ActorHandle: TypeAlias = Any
 
 
 class _RayWorker:
     """The actor: a Worker that runs one trial a call, so that a crash loses one trial and a drain waits for one."""
 
-    def __init__(self, workloads: Sequence[Workload], cache: CacheSpec, threads: int) -> None:
+    def __init__(self, workloads: Sequence[Workload], cache: CacheSpec, threads: int, halved: bool) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self._worker = Worker(workloads, cache=cache)
+        self._worker = Worker([load.halved() for load in workloads] if halved else workloads, cache=cache)
 
     def ready(self) -> None:
         """Returns when the worker is up."""
@@ -56,8 +56,10 @@ class _RayWorker:
 class RayExecutor:
     """Workers on Ray.
 
-    A call is bound to its actor in Ray, so retries are ours: when a worker dies, the trial that it was running goes to
-    another worker, at most `max_attempts` times in all, and a new worker takes the dead one's place.
+    A call is bound to its actor in Ray, so retries are ours: when a worker is lost, the trial that it was running goes
+    to another one, at most `max_attempts` times in all, and a new worker takes the lost one's place. One that runs out
+    of memory is replaced by one with half the batch, which gets its trial. Where `workers` is auto, nodes that join
+    get workers, too.
     """
 
     def __init__(self, workloads: Sequence[Workload], cluster: ClusterSpec, cache: CacheSpec) -> None:
@@ -71,59 +73,90 @@ class RayExecutor:
         self._resources: dict[str, float] = {}
         self._draining = False
 
-    def run(self, units: Sequence[WorkUnit]) -> Iterator[WorkResult]:
-        self._start_workers(sum(len(unit.trials) for unit in units))
+    def run(self, units: Sequence[WorkUnit], claim: Claim) -> Iterator[WorkResult]:
+        num_trials = sum(len(unit.trials) for unit in units)
+        self._start_workers(num_trials)
         self._queue = TrialQueue(units, workers=len(self._workers))
-        calls = _Calls()
+        calls = Calls(Attempts(self._cluster.max_attempts))
         for worker in self._workers:
-            calls.add(worker, None)
-        while calls.trials() or (len(self._queue) and not self._draining):
+            calls.start(worker)
+        looked = time.monotonic()
+        while calls.running() or ((len(self._queue) or calls.kept) and not self._draining):
             # A short wait, so that a signal handler gets its turn.
-            for worker, trial, reference in calls.ended(_POLL_SECONDS):
-                try:
-                    result = ray.get(reference)
-                except RayTaskError as error:
-                    if isinstance(error.cause, RequestError):
-                        raise RequestError(str(error.cause)) from None
-                    if trial is None:
-                        raise
-                    result = calls.failed(trial, _first_line(error.as_instanceof_cause()))
-                except RayError as error:
-                    failure = self._lose(worker, trial, calls, error)
+            ready, _ = ray.wait(calls.references(), num_returns=1, timeout=_POLL_SECONDS)
+            for call in map(calls.end, ready):
+                result = self._result(call, calls)
+                if isinstance(result, Loss):
+                    failure = self._lose(call, calls, result)
                     if failure is not None:
                         yield failure
                     continue
-                calls.idle.append(worker)
-                self._feed(calls)  # before the result goes to be stored, so that nobody waits for that
-                if trial is not None:
-                    yield replace(result, attempt=calls.attempts[trial.key])
-            self._feed(calls)
+                calls.started(call.worker)
+                self._feed(calls, claim)  # before the result goes to be stored, so that nobody waits for that
+                if result is not None:
+                    yield result
+            for call in calls.overdue(self._cluster.trial_timeout_s):
+                reason = f"it took longer than cluster.trial_timeout_s={self._cluster.trial_timeout_s:g}"
+                failure = self._lose(call, calls, Loss(reason))
+                if failure is not None:
+                    yield failure
+            if time.monotonic() - looked > _NODES_SECONDS and not self._draining:
+                looked = time.monotonic()
+                for worker in self._start_workers(len(self._queue) + len(self._workers)):
+                    calls.start(worker)
+            self._feed(calls, claim)
 
-    def _feed(self, calls: _Calls) -> None:
+    def _result(self, call: Call, calls: Calls) -> WorkResult | Loss | None:
+        """What a call that has ended says; None where it only says that its worker is up."""
+        try:
+            result = ray.get(call.reference)
+        except RayTaskError as error:
+            if isinstance(error.cause, RequestError):
+                raise RequestError(str(error.cause)) from None
+            if isinstance(error.cause, WorkerLost):
+                return Loss(error.cause.reason, error.cause.out_of_memory)
+            if call.work is None:
+                raise
+            return calls.attempts.failed(call.work, _first_line(error.as_instanceof_cause()))
+        except OutOfMemoryError as error:  # Ray has ended the worker before the host's memory was full
+            return Loss(_first_line(error), out_of_memory=True)
+        except RayError as error:
+            return Loss(f"its worker died: {_detail(error)}")
+        return None if call.work is None else replace(result, attempt=calls.attempts.count(call.work))
+
+    def _feed(self, calls: Calls, claim: Claim) -> None:
         """Gives idle workers their next trials."""
-        while calls.idle and not self._draining:
-            trial = self._queue.next(calls.idle[-1])
-            if trial is None:
-                break
-            calls.add(calls.idle.pop(), trial)
+        waiting = list(calls.idle)
+        while waiting and not self._draining:
+            worker = waiting.pop()
+            work = calls.kept.pop(worker, None) or self._queue.next(worker)
+            while work is not None and not claim(work):
+                work = self._queue.next(worker)
+            if work is not None:
+                calls.idle.remove(worker)
+                calls.run(worker, work)
 
-    def _lose(self, dead: ActorHandle, trial: Work | None, calls: _Calls, error: RayError) -> WorkResult | None:
-        """Puts a worker in the place of a dead one, whose trials go to others; a result where its trial is given up.
+    def _lose(self, call: Call, calls: Calls, loss: Loss) -> WorkResult | None:
+        """Puts a worker in the place of a lost one, whose trials go to others; a result where its trial is given up.
 
         Nobody waits for the new worker: after the loss of a machine there may be no room for it.
         """
-        reason = _first_line(error)
-        failure = None
-        if trial is None:
+        failure, work = None, call.work
+        if work is None:
             if calls.failed_starts() > self._cluster.max_attempts:
-                raise RequestError(f"workers cannot start: {reason}")
-        elif calls.attempts[trial.key] >= self._cluster.max_attempts:
-            failure = calls.failed(trial, f"the worker died {self._cluster.max_attempts} times: {reason}")
-        self._queue.put_back(dead, None if failure or self._draining else trial)
-        ray.kill(dead)  # where it was only out of reach, it gives its place back
-        worker = self._new_worker()
-        self._workers[self._workers.index(dead)] = worker
-        calls.add(worker, None)
+                raise RequestError(f"workers cannot start: {loss.reason}")
+            work = calls.kept.pop(call.worker, None)
+        else:
+            failure = calls.attempts.give_up(work, loss)
+        ray.kill(call.worker)  # where it was only out of reach, it gives its place back
+        worker = self._new_worker(halved=loss.out_of_memory)
+        again = None if failure or self._draining else work
+        if loss.out_of_memory and again is not None:
+            calls.kept[worker] = again
+            again = None
+        self._queue.put_back(call.worker, again)
+        self._workers[self._workers.index(call.worker)] = worker
+        calls.start(worker)
         return failure
 
     def drain(self) -> None:
@@ -138,14 +171,16 @@ class RayExecutor:
             ray.shutdown()
             self._started_ray = False
 
-    def _start_workers(self, num_trials: int) -> None:
+    def _start_workers(self, num_trials: int) -> list[ActorHandle]:
+        """Starts as many workers as there is room and work for, and returns those that are new."""
         if self._payload is None:
             self._connect()
             self._resources = self._worker_resources()
             self._payload = ray.put(list(self._workloads))
         count = min(self._worker_count(), max(1, num_trials))
-        while len(self._workers) < count:
-            self._workers.append(self._new_worker())
+        new = [self._new_worker() for _ in range(count - len(self._workers))]
+        self._workers += new
+        return new
 
     def _connect(self) -> None:
         if ray.is_initialized():
@@ -183,17 +218,18 @@ class RayExecutor:
         return needed
 
     def _worker_count(self) -> int:
-        available = ray.cluster_resources()
-        fits = min(
-            int(available.get(name, 0) / amount + _ROUNDING) for name, amount in self._resources.items() if amount
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        fits = sum(
+            min(int(node.get(name, 0) / amount + _ROUNDING) for name, amount in self._resources.items() if amount)
+            for node in nodes
         )
         if self._cluster.workers == "auto":
             return max(1, fits)
-        if self._cluster.workers > fits:
+        if self._cluster.workers > fits and not self._workers:
             raise RequestError(f"cluster.workers={self._cluster.workers} do not fit: the cluster has room for {fits}")
         return self._cluster.workers
 
-    def _new_worker(self) -> ActorHandle:
+    def _new_worker(self, *, halved: bool = False) -> ActorHandle:
         actor = ray.remote(_RayWorker).options(
             num_cpus=self._resources["CPU"],
             num_gpus=self._resources["GPU"],
@@ -201,45 +237,7 @@ class RayExecutor:
             max_task_retries=0,
             runtime_env={"env_vars": {"TOKENIZERS_PARALLELISM": "false", **self._cluster.env}},
         )
-        return actor.remote(self._payload, self._cache, self._cluster.cpus_per_worker)
-
-
-class _Calls:
-    """The calls under way: a trial, or None for the first call to a worker, which ends when it is up."""
-
-    def __init__(self) -> None:
-        self.attempts: dict[str, int] = {}
-        self.idle: list[ActorHandle] = []
-        self._running: dict[Any, tuple[ActorHandle, Work | None]] = {}
-        self._failed_starts = 0
-
-    def add(self, worker: ActorHandle, trial: Work | None) -> None:
-        if trial is None:
-            self._running[worker.ready.remote()] = (worker, None)
-        else:
-            self.attempts[trial.key] = self.attempts.get(trial.key, 0) + 1
-            self._running[worker.run.remote(trial)] = (worker, trial)
-
-    def ended(self, timeout: float) -> list[tuple[ActorHandle, Work | None, Any]]:
-        ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout)
-        return [(*self._running.pop(reference), reference) for reference in ready]
-
-    def trials(self) -> int:
-        """How many trials are being run."""
-        return sum(trial is not None for _, trial in self._running.values())
-
-    def failed_starts(self) -> int:
-        """Counts one more worker that never came up."""
-        self._failed_starts += 1
-        return self._failed_starts
-
-    def failed(self, work: Work, reason: str) -> WorkResult:
-        now, attempt = time.time(), self.attempts[work.key]
-        if isinstance(work, Probe):
-            return ProbeResult(
-                probe=work, status="failed", error=reason, attempt=attempt, started_at=now, finished_at=now
-            )
-        return TrialResult(trial=work, status="failed", error=reason, attempt=attempt, started_at=now, finished_at=now)
+        return actor.remote(self._payload, self._cache, self._cluster.cpus_per_worker, halved)
 
 
 def _check_listening(address: str) -> None:
@@ -256,6 +254,13 @@ def _keeping_sigterm_handler() -> Iterator[None]:
     yield
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
+
+
+def _detail(error: RayError) -> str:
+    """Why a worker died, of the many lines in which Ray says so."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line.partition("Worker exit detail: ")[2] for line in lines if "Worker exit detail: " in line]
+    return (told or lines[-1:] or [type(error).__name__])[0].partition(" There are some potential root causes")[0]
 
 
 def _first_line(error: BaseException) -> str:

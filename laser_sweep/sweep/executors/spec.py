@@ -13,7 +13,8 @@ class ClusterSpec:
 
     `address` is `local` (a Ray of this run's own), `auto` (the running cluster of this machine) or host:port.
     `gpus_per_worker` may be a fraction; `auto` is one where the cluster has GPUs, else none. `workers=auto` fills the
-    cluster. `env` is set in every worker before it imports anything.
+    cluster, also with nodes that join later. A worker that takes longer than `trial_timeout_s` for a trial is replaced;
+    the trial of a lost worker is tried `max_attempts` times. `env` is set in every worker before it imports anything.
     """
 
     address: str = "local"
@@ -21,4 +22,5 @@ class ClusterSpec:
     cpus_per_worker: int = 1
     gpus_per_worker: float | Literal["auto"] = "auto"
     max_attempts: int = 3
+    trial_timeout_s: float | None = None
     env: Mapping[str, str] = field(default_factory=dict)

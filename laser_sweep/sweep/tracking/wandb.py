@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import wandb
 
 from laser_sweep.store.rows import to_row
 from laser_sweep.sweep.protocols import Tracker
 from laser_sweep.sweep.tracking.heat_maps import heat_maps
 from laser_sweep.sweep.tracking.names import BETTER, group_names, metrics, section, tags, trial_config
-from laser_sweep.sweep.tracking.tracker import TrackingSpec
+from laser_sweep.sweep.tracking.tracker import NullTracker, TrackingSpec
 from laser_sweep.trial import TrialResult, content_key
 
 _INIT_SECONDS = 30  # a server that does not answer must not hold up a sweep,
 _FINISH_SECONDS = 120  # nor one that stops answering; what is not sent by then can be sent with `wandb sync`
+_SERVICE = "wandb-core"  # the process that writes and sends
 _NAME_CHARACTERS = 128  # W&B takes no longer names
 _COLUMNS = (
     "trial_key",
@@ -71,9 +71,15 @@ class WandbTracker:
                 return self._tracker.finish()
         finally:
             if self._failed:
-                # Else a service that has died makes W&B print a traceback when this process ends.
-                with suppress(Exception):
-                    wandb.teardown()
+                _tear_down()
+
+    def abandon(self) -> None:
+        """Kills W&B's service, for which W&B would wait when this process ends."""
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                if child.name() == _SERVICE:
+                    child.kill()
+        _tear_down()
 
     @contextmanager
     def _noticing(self) -> Iterator[None]:
@@ -82,6 +88,12 @@ class WandbTracker:
         except Exception:
             self._failed = True
             raise
+
+
+def _tear_down() -> None:
+    """Else a service that has died makes W&B print a traceback when this process ends, and here raise SystemExit."""
+    with suppress(Exception, SystemExit):
+        wandb.teardown()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +165,7 @@ class _SweepRun:
                 self.run.define_metric(f"{under}/{name}", step_metric="trial", summary=best)
 
 
-class _SweepRuns:
+class _SweepRuns(NullTracker):
     """A run for each name of a sweep."""
 
     def __init__(self, door: _Door) -> None:
@@ -194,14 +206,11 @@ class _SweepRuns:
         return " ".join(str(run.url) for run in runs if run.url) or None
 
 
-class _TrialRuns:
-    """A run for each trial, under its key. A thread writes them: to open one takes a server a second or two, for which
-    devices would stand still."""
+class _TrialRuns(NullTracker):
+    """A run for each trial, under its key."""
 
     def __init__(self, door: _Door) -> None:
         self._door = door
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wandb")
-        self._writing: deque[Future[str | None]] = deque()
         self._mode: Any = None
         self._written = 0
         self._where: str | None = None
@@ -210,28 +219,8 @@ class _TrialRuns:
         self._mode = self._door.mode()
 
     def trial(self, result: TrialResult, sweep: str, config_json: str) -> None:
-        while self._writing and self._writing[0].done():
-            self._end_first()
         if self._mode is None:
             self.start(sweep, config_json)
-        self._writing.append(self._thread.submit(self._write, replace(result, predictions=None), sweep, config_json))
-
-    def finish(self) -> str | None:
-        try:
-            while self._writing:
-                self._end_first()
-        finally:
-            self._thread.shutdown(cancel_futures=True)
-        if self._mode == "offline" and self._where is not None:
-            return f"{_count('W&B run', self._written)} offline; to upload: wandb sync {self._where}"
-        return self._where
-
-    def _end_first(self) -> None:
-        self._where = self._writing.popleft().result()
-        self._written += 1
-
-    def _write(self, result: TrialResult, sweep: str, config_json: str) -> str | None:
-        """Returns where the runs are found."""
         config = json.loads(config_json)
         trial, row = result.trial, to_row(result, sweep, config_json)
         run = self._door.open(
@@ -251,9 +240,16 @@ class _TrialRuns:
             run.summary.update({**_standing(row), **metrics(row, section(trial, config))})
         finally:
             run.finish()
+        self._written += 1
         if self._mode == "offline":
-            return os.path.join(os.path.relpath(os.path.dirname(run.settings.sync_dir)), "offline-run-*")
-        return None if run.url is None else f"{run.project_url}/groups/{quote(sweep, safe='')}"
+            self._where = os.path.join(os.path.relpath(os.path.dirname(run.settings.sync_dir)), "offline-run-*")
+        elif run.url is not None:
+            self._where = f"{run.project_url}/groups/{quote(sweep, safe='')}"
+
+    def finish(self) -> str | None:
+        if self._mode == "offline" and self._where is not None:
+            return f"{_count('W&B run', self._written)} offline; to upload: wandb sync {self._where}"
+        return self._where
 
 
 def _standing(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from laser_sweep.errors import RequestError
 from laser_sweep.sweep.executors.spec import ClusterSpec
 from laser_sweep.sweep.jobs import EvaluationSpec, Job
 from laser_sweep.sweep.plan import compare, first_trials, work_units
-from laser_sweep.sweep.protocols import Executor, WorkUnit
+from laser_sweep.sweep.protocols import Claim, Executor, WorkUnit
 from laser_sweep.trial import Edit, Matrix, Metrics, Trial, TrialResult
 
 if TYPE_CHECKING:
@@ -42,15 +42,10 @@ class Recorded:
     executor: Executor
     history: list[TrialResult] = field(default_factory=list)
 
-    def run(self, units: Sequence[WorkUnit]) -> Iterator[TrialResult]:
-        for result in self.executor.run(units):
+    def run(self, units: Sequence[WorkUnit], claim: Claim = lambda work: True) -> Iterator[TrialResult]:
+        for result in self.executor.run(units, claim):
             self.history.append(result)
             yield result
-
-
-@pytest.fixture(scope="module")
-def job(demo_job: Callable[..., Job]) -> Job:
-    return demo_job(tau=["fc_in", "fc_out"], layer=["each"], rho=[0.05, 0.4])
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +53,6 @@ def poisoned(job: Job) -> Job:
     """Asks for the untouched model on the whole of a data set that kills."""
     question = replace(job.question, evaluation=EvaluationSpec())  # no limit: this process must not look at examples
     return replace(job, question=question, task=deadly(job.task), space=replace(job.space, places=()))
-
-
-@pytest.fixture(scope="module")
-def ray_executor() -> Iterator[type[RayExecutor]]:
-    """One Ray for all tests of this module, which believes that it has a GPU."""
-    import ray
-
-    from laser_sweep.sweep.executors.ray import RayExecutor  # sets what Ray reads when it is imported
-
-    ray.init(
-        address="local", num_cpus=6, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-    )
-    yield RayExecutor
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +129,13 @@ def test_a_trial_that_cannot_be_computed_fails_alone(executor: Recorded, job: Jo
 
 
 @both
+def test_what_may_not_be_claimed_is_left_out(executor: Recorded, job: Job) -> None:
+    trials = first_trials(compare([job]))
+    mine = {trial.key for trial in trials[::2]}
+    assert {result.trial.key for result in executor.run(work_units(trials), lambda work: work.key in mine)} == mine
+
+
+@both
 def test_nothing_asked_is_nothing_done(executor: Recorded) -> None:
     assert list(executor.run([])) == []
 
@@ -192,7 +180,8 @@ def test_a_trial_that_kills_every_worker_fails_at_last_and_the_others_go_on(
     assert failed.status == "failed"
     assert failed.attempt == 2
     assert failed.error is not None
-    assert failed.error.startswith("the worker died 2 times: ")
+    assert failed.error.startswith("its worker died: ")
+    assert failed.error.endswith(" (attempt 2 of 2)")
     assert sorted(results) == sorted(trial.key for trial in job.trials("val"))
     assert {result.status for result in results.values()} == {"done"}
 
@@ -217,7 +206,7 @@ def refusal(ray_executor: type[RayExecutor], job: Job, workload: Callable[..., o
     def ask(spec: ClusterSpec) -> str:
         executor = ray_executor([workload(job)], spec, CacheSpec())
         with pytest.raises(RequestError) as refused:
-            list(executor.run(work_units([job.untouched("val")])))
+            list(executor.run(work_units([job.untouched("val")]), lambda work: True))
         executor.close()
         message = str(refused.value)
         assert "\n" not in message

@@ -48,7 +48,7 @@ executor = RayExecutor([workload], ClusterSpec(address="auto", workers=2), Cache
 second_node, lost, workers = int(sys.argv[1]), False, set()
 for _ in range(100):
     retried = False
-    for result in executor.run(work_units(job.trials("val"))):
+    for result in executor.run(work_units(job.trials("val")), lambda work: True):
         print(json.dumps([result.trial.key, result.status, result.worker, result.attempt]), flush=True)
         workers.add(result.worker)
         retried |= result.attempt > 1
@@ -156,5 +156,5 @@ def test_an_address_where_no_cluster_listens_is_refused_at_once() -> None:
     address = f"127.0.0.1:{free_port()}"
     started = time.monotonic()
     with pytest.raises(RequestError, match=rf"cluster\.address={address} cannot be joined: .*; give local, auto"):
-        list(RayExecutor([], ClusterSpec(address=address), CacheSpec()).run([]))
+        list(RayExecutor([], ClusterSpec(address=address), CacheSpec()).run([], lambda work: True))
     assert time.monotonic() - started < 20

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from laser_sweep.sweep.tracking.tracker import GuardedTracker, NullTracker
@@ -76,10 +79,45 @@ def test_a_guard_warns_once_and_then_only_lets_the_tracker_finish(
     assert "laser_sweep.store sync" in warning
 
 
-@pytest.mark.parametrize("call", ["trial", "finish"])
-def test_a_guard_lets_an_interruption_through(call: str) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        tell(GuardedTracker(Recorder(call, error=KeyboardInterrupt()), print))
+@pytest.mark.parametrize("hangs_in", ["start", "trial", "finish"])
+def test_a_sweep_never_waits_for_a_tracker_and_leaves_one_that_does_not_answer_behind(hangs_in: str) -> None:
+    class Hanging(Recorder):
+        def _called(self, name: str) -> None:
+            if name == hangs_in:
+                released.wait(60)
+            super()._called(name)
+
+        def abandon(self) -> None:
+            self.calls.append("abandon")
+
+    released, warnings = threading.Event(), []
+    started = time.monotonic()
+    hanging = Hanging()
+    assert tell(GuardedTracker(hanging, warnings.append, patience=0.5)) is None
+    assert hanging.calls[-1] == "abandon"
+    assert 0.5 <= time.monotonic() - started < 10
+    released.set()
+    [warning] = warnings
+    assert warning.startswith(
+        "tracking stopped, the sweep goes on: no answer for 0.5 s; python -m laser_sweep.store sync"
+    )
+
+
+def test_a_tracker_that_is_slow_but_answers_is_waited_for() -> None:
+    class Slow(Recorder):
+        def _called(self, name: str) -> None:
+            time.sleep(0.4)
+            super()._called(name)
+
+    recorder, warnings = Slow(), []
+    tracker = GuardedTracker(recorder, warnings.append, patience=2)
+    started = time.monotonic()
+    for _ in range(10):
+        tracker.trial(RESULT, "sweep", "{}")
+    assert time.monotonic() - started < 0.4
+    assert tracker.finish() == "https://there"
+    assert recorder.calls == [*["trial"] * 10, "finish"]
+    assert warnings == []
 
 
 def test_no_tracker_says_nothing() -> None:

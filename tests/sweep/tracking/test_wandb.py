@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -273,6 +275,35 @@ def test_a_service_that_dies_is_reported_once_and_stops_nothing(
     assert tracker.finish() is None
     assert len(warnings) == 1
     assert tell(WandbTracker(spec(tmp_path / "next")), results) is not None  # a new service takes its place
+
+
+HUNG = """
+import sys, time
+from pathlib import Path
+import psutil
+from laser_sweep.sweep.tracking.tracker import GuardedTracker, TrackingSpec
+from laser_sweep.sweep.tracking.wandb import WandbTracker
+
+tracker = GuardedTracker(WandbTracker(TrackingSpec(kind="wandb", mode="offline", dir=sys.argv[1])), print, patience=3)
+tracker.start("s", "{}")
+while not list(Path(sys.argv[1]).glob("wandb/offline-run-*/*.wandb")):
+    time.sleep(0.01)
+for one in psutil.Process().children():
+    if one.name() == "wandb-core":
+        one.suspend()
+print(tracker.finish())
+"""
+
+
+def test_a_service_that_hangs_does_not_keep_the_program_from_ending(tmp_path: Path) -> None:
+    alone = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    done = subprocess.run(
+        [sys.executable, "-c", HUNG, str(tmp_path)], env=alone, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
+    warning, said = done.stdout.splitlines()
+    assert warning.startswith("tracking stopped, the sweep goes on: no answer for 3 s;")
+    assert said == "None"
 
 
 def test_what_was_told_before_a_failure_can_be_uploaded(
