@@ -1,6 +1,6 @@
 # Two commands do all set-up on a machine that has Python 3.10 or newer, make and git: `make sweep` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help sweep test check test-slow test-chaos bench screenshots demo format clean
+.PHONY: help sweep test check test-slow test-chaos test-cluster test-slurm audit bench screenshots demo format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,7 +16,7 @@ sweep: .venv/.installed ## install, sweep the embedded model on Ray, print the s
 
 test: check ## install, check style, types and architecture, see to a browser, run the tests
 	@$(BIN)/python -m tests.browser
-	$(TEST_ENV) $(BIN)/pytest -m "not slow and not chaos" -n 2 --dist loadfile
+	$(TEST_ENV) $(BIN)/pytest -m "not slow and not chaos and not netns and not slurm" -n 2 --dist loadfile
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -29,6 +29,17 @@ test-slow: .venv/.installed-dev .venv/.installed-bench .venv/.installed-optuna-s
 
 test-chaos: .venv/.installed-dev ## kill workers and drivers, fill disks: a quarter of an hour
 	$(TEST_ENV) $(BIN)/pytest -m chaos -s
+
+test-cluster: .venv/.installed-dev .venv/.installed-ray-default ## as root: three hosts on this machine, one of which is cut off in mid-sweep
+	@$(BIN)/python -m tests.hosts
+	$(TEST_ENV) $(BIN)/pytest -m netns
+
+test-slurm: .venv/.installed-dev ## as root: the sbatch script on a Slurm of its own (apt-get install slurm-wlm munge)
+	@$(BIN)/python -m tests.launchers.slurm
+	$(TEST_ENV) $(BIN)/pytest -m slurm
+
+audit: .venv/.installed-audit ## look for known vulnerabilities of constraints.txt; fails only where some are found
+	@PYTHONPATH=.venv/pip-audit $(BIN)/python .ci/audit.py constraints.txt
 
 bench: .venv/.installed-bench ## run the benchmarks that fit a CPU, a quarter of an hour, and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks
@@ -63,6 +74,17 @@ clean: ## remove the environment and caches; results in outputs/ stay
 .venv/.installed-optuna-sweeper: .venv/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --upgrade --target .venv/optuna-sweeper \
 		hydra-optuna-sweeper==1.3.0 optuna==2.10.1 cmaes==0.13.1
+	@touch $@
+
+# What `ray job submit` needs, apart from the environment, where Ray would start its agents in every run.
+.venv/.installed-ray-default: .venv/.installed constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --upgrade --target .venv/ray-default \
+		'ray[default]'
+	@touch $@
+
+.venv/.installed-audit: .venv/.installed constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --upgrade --target .venv/pip-audit \
+		pip-audit
 	@touch $@
 
 # Hydra's own Ray launcher, apart from the environment, where Hydra would load it in every command.

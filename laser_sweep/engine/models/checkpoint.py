@@ -69,6 +69,16 @@ def find_checkpoint(spec: ModelSpec) -> Checkpoint:
     return Checkpoint(spec, located.directory, identity, _num_layers(config), _family(spec, config))
 
 
+def fetch_settings(checkpoint: Checkpoint) -> Path:
+    """The directory with configuration and tokenizer, on the machine that calls, which need not be the one that found
+    the model: its own hub cache may be elsewhere.
+    """
+    directory, repo = checkpoint.directory, checkpoint.identity.repo
+    if repo and not directory.is_dir():
+        directory = hub.locate(repo, override="model.path", revision=checkpoint.commit, patterns=SETTINGS).directory
+    return directory
+
+
 def fetch_weights(checkpoint: Checkpoint) -> Path:
     """The directory with the weights, on the machine that calls; downloads them if this machine has none."""
     directory, repo = checkpoint.directory, checkpoint.identity.repo

@@ -22,7 +22,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging as transformers_logging
 
-from laser_sweep.engine.models.checkpoint import Checkpoint, fetch_weights
+from laser_sweep.engine.models.checkpoint import Checkpoint, fetch_settings, fetch_weights
 from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.errors import RequestError, listing
 
@@ -124,7 +124,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     """The fast tokenizer of the model."""
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            checkpoint.directory, trust_remote_code=False
+            fetch_settings(checkpoint), trust_remote_code=False
         )
     except (ValueError, KeyError, OSError) as error:
         reason = " ".join(str(error).split())

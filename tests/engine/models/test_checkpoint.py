@@ -13,7 +13,7 @@ import huggingface_hub.constants
 import pytest
 from transformers import PreTrainedModel
 
-from laser_sweep.engine.models.checkpoint import fetch_weights, find_checkpoint
+from laser_sweep.engine.models.checkpoint import fetch_settings, fetch_weights, find_checkpoint
 from laser_sweep.engine.models.spec import ModelSpec, read_roles
 from laser_sweep.errors import RequestError
 from laser_sweep.trial import ModelId
@@ -168,6 +168,18 @@ def test_weights_of_the_hub_are_fetched_at_the_commit_that_was_found(cached_mode
     checkpoint = find_checkpoint(spec("owner/tiny"))
     (cached_model.parent.parent / "refs" / "main").write_text("f" * 40)  # the branch moved on meanwhile
     assert fetch_weights(checkpoint) == cached_model
+
+
+def test_settings_are_read_from_the_cache_of_the_machine_that_calls(
+    cached_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = find_checkpoint(spec("owner/tiny"))
+    assert fetch_settings(checkpoint) == cached_model
+    elsewhere = tmp_path / "another machine"
+    elsewhere.mkdir()
+    (tmp_path / "models--owner--tiny").rename(elsewhere / "models--owner--tiny")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(elsewhere))
+    assert fetch_settings(checkpoint) == elsewhere / cached_model.relative_to(tmp_path)
 
 
 def test_weights_of_the_hub_are_fetched_at_their_commit_whatever_roles_say(cached_model: Path) -> None:
