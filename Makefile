@@ -27,7 +27,7 @@ check: .venv/.installed-dev
 test-slow: .venv/.installed-dev .venv/.installed-bench .venv/.installed-optuna-sweeper ## the tests that take minutes: retraining the embedded model
 	$(TEST_ENV) $(BIN)/pytest -m slow
 
-bench: .venv/.installed-bench ## run the benchmarks that fit a CPU, a quarter of an hour, and write docs/benchmarks.md
+bench: .venv/.installed-dev .venv/.installed-bench ## run the benchmarks that fit a CPU, a quarter of an hour, and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 screenshots: .venv/.installed-dev ## sweep the embedded model and write pictures of all pages to docs/img
