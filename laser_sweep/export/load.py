@@ -20,8 +20,7 @@ def load_export(directory: str | PathLike[str], **options: Any) -> PreTrainedMod
     """The exported model of a directory; `options` are those of `from_pretrained`."""
     file = Path(directory).expanduser() / MANIFEST
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        auto = _AUTO[manifest["family"]]
+        auto = _AUTO[json.loads(file.read_text(encoding="utf-8"))["family"]]
     except (OSError, ValueError, KeyError, TypeError):
         raise RequestError(
             f"{directory} is not a model that laser_sweep exported: it holds no readable {MANIFEST}; "

@@ -28,32 +28,37 @@ from laser_sweep.store.reader import read_predictions
 from laser_sweep.store.stored import read_config, stored_trial
 from laser_sweep.trial import Evaluation, Trial
 
-TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "bfloat16": 0.5, "float16": 0.1}
+_TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "bfloat16": 0.5, "float16": 0.1}
 """How far log p of an answer may be from the stored one, in nats, by the dtype of the model, on the same device.
 
-Half precision rounds every entry of an edited matrix, and of its factors others."""
+In half precision the entries of an edited matrix are rounded, and those of its factors otherwise."""
 _ELSEWHERE = 100  # times as much on another device, whose kernels add up in another order
 _OPTIONS = ("batch_tokens", "activation_budget_gb", "host_budget_gb")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """An export beside the trial on one split: accuracies, the largest difference of log p, answers that differ."""
+    """An export beside the trial on one split: accuracies, the largest difference of log p, answers that differ.
+
+    `exact` says that there is no rounding by which answers could differ that are as good as tied.
+    """
 
     split: str
     num_examples: int
     accuracy: float
     stored_accuracy: float
+    stored_stderr: float
     difference: float
     tolerance: float
     num_changed: int
+    exact: bool
 
     @property
     def failure(self) -> str | None:
         """Why the export is not what the trial measured; None where it is."""
         if not self.difference <= self.tolerance:
             return f"log p differs by {self.difference:.2g} nats, and {self.tolerance:.2g} is allowed"
-        if self.accuracy != self.stored_accuracy and self.tolerance < TOLERANCE["float16"]:
+        if abs(self.accuracy - self.stored_accuracy) > (0 if self.exact else self.stored_stderr):
             return f"accuracy is {self.accuracy:.6f}, and {self.stored_accuracy:.6f} was stored"
         return None
 
@@ -115,9 +120,11 @@ def verify(chosen: Chosen, base: Checkpoint, directory: Path) -> Verification:
                 num_examples=result.metrics.num_examples,
                 accuracy=result.metrics.accuracy,
                 stored_accuracy=row["accuracy"],
+                stored_stderr=row["accuracy_stderr"],
                 difference=_largest(result.predictions.gold_log_prob - stored["gold_log_prob"].to_numpy()),
-                tolerance=TOLERANCE[base.identity.dtype] * (1 if same_device else _ELSEWHERE),
+                tolerance=_TOLERANCE[base.identity.dtype] * (1 if same_device else _ELSEWHERE),
                 num_changed=int((np.array(result.predictions.prediction) != stored["prediction"].to_numpy()).sum()),
+                exact=same_device and (not found.resident.factors or base.identity.dtype in ("float32", "float64")),
             )
         )
     return found
