@@ -34,6 +34,7 @@ NAMES = (
     "scheduler",
     "store",
     "memory",
+    "factored",
     "cold_start",
 )
 _PENDING = """## gpu

@@ -59,11 +59,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verify", action="store_true", help="load what was written and ask it what the trial was asked"
     )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="NATS",
+        help="how far log p may be from what the trial found (default: what rounding explains)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="take the place of an earlier export")
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    if arguments.tolerance is not None and not arguments.verify:
+        raise RequestError(f"--tolerance {arguments.tolerance} says how to verify; give --verify too")
     target = Path(arguments.to).expanduser().absolute()
     _check_target(target, arguments.to, overwrite=arguments.overwrite)
 
@@ -76,7 +84,14 @@ def _run(arguments: argparse.Namespace) -> None:
 
     command = shlex.join(["python", "-m", "laser_sweep.export", *sys.argv[1:]])
     failure = export(
-        chosen, base, target, shown=arguments.to, form=arguments.form, verified=arguments.verify, command=command
+        chosen,
+        base,
+        target,
+        shown=arguments.to,
+        form=arguments.form,
+        verified=arguments.verify,
+        tolerance=arguments.tolerance,
+        command=command,
     )
     if failure is not None:
         print(f"laser_sweep.export: {failure}; nothing was written", file=sys.stderr)

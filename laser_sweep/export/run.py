@@ -24,7 +24,15 @@ class _UnlikeError(Exception):
 
 
 def export(
-    chosen: Chosen, base: Checkpoint, target: Path, *, shown: str, form: Form, verified: bool, command: str
+    chosen: Chosen,
+    base: Checkpoint,
+    target: Path,
+    *,
+    shown: str,
+    form: Form,
+    verified: bool,
+    tolerance: float | None,
+    command: str,
 ) -> str | None:
     """Writes a directory, and prints what is in it. Says why it was not kept where it was verified and failed.
 
@@ -41,7 +49,7 @@ def export(
             (temporary / MANIFEST).write_text(manifest(chosen, base, written, command), encoding="utf-8")
             say(console, title(chosen, shown, written))
             print_matrices(console, written, itemsize)
-            verification = verify(chosen, base, temporary) if verified else None
+            verification = verify(chosen, base, temporary, tolerance) if verified else None
             print_sizes(console, written, itemsize, verification)
             if verification is not None:
                 print_checks(console, verification)

@@ -31,8 +31,11 @@ from laser_sweep.trial import Evaluation, Trial
 _TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "bfloat16": 0.5, "float16": 0.1}
 """How far log p of an answer may be from the stored one, in nats, by the dtype of the model, on the same device.
 
-In half precision the entries of an edited matrix are rounded, and those of its factors otherwise."""
+In single and double precision that is for each edited matrix. In half precision the entries of an edited matrix are
+rounded, and those of its factors otherwise.
+"""
 _ELSEWHERE = 100  # times as much on another device, whose kernels add up in another order
+_EXACT = ("float32", "float64")
 _OPTIONS = ("batch_tokens", "activation_budget_gb", "host_budget_gb")
 
 
@@ -57,7 +60,10 @@ class Check:
     def failure(self) -> str | None:
         """Why the export is not what the trial measured; None where it is."""
         if not self.difference <= self.tolerance:
-            return f"log p differs by {self.difference:.2g} nats, and {self.tolerance:.2g} is allowed"
+            return (
+                f"log p differs by {self.difference:.2g} nats, and {self.tolerance:.2g} is allowed, "
+                "which --tolerance changes"
+            )
         if abs(self.accuracy - self.stored_accuracy) > (0 if self.exact else self.stored_stderr):
             return f"accuracy is {self.accuracy:.6f}, and {self.stored_accuracy:.6f} was stored"
         return None
@@ -79,9 +85,10 @@ class Verification:
     resident: Resident = field(default_factory=Resident)
 
 
-def verify(chosen: Chosen, base: Checkpoint, directory: Path) -> Verification:
+def verify(chosen: Chosen, base: Checkpoint, directory: Path, tolerance: float | None = None) -> Verification:
     """Scores the exported model on the examples of the trial, and of the same edits on the other split where stored.
 
+    `tolerance` is how far log p may be from the stored one, in nats; without it, what rounding explains.
     Raises RequestError where the examples or their stored answers cannot be had.
     """
     found = Verification()
@@ -122,12 +129,19 @@ def verify(chosen: Chosen, base: Checkpoint, directory: Path) -> Verification:
                 stored_accuracy=row["accuracy"],
                 stored_stderr=row["accuracy_stderr"],
                 difference=_largest(result.predictions.gold_log_prob - stored["gold_log_prob"].to_numpy()),
-                tolerance=_TOLERANCE[base.identity.dtype] * (1 if same_device else _ELSEWHERE),
+                tolerance=_rounding(chosen, same_device) if tolerance is None else tolerance,
                 num_changed=int((np.array(result.predictions.prediction) != stored["prediction"].to_numpy()).sum()),
-                exact=same_device and (not found.resident.factors or base.identity.dtype in ("float32", "float64")),
+                exact=same_device and (not found.resident.factors or base.identity.dtype in _EXACT),
             )
         )
     return found
+
+
+def _rounding(chosen: Chosen, same_device: bool) -> float:
+    """How far log p may be from the stored one, in nats."""
+    dtype = chosen.trial.model.dtype
+    times = len(chosen.trial.edits) if dtype in _EXACT else 1
+    return _TOLERANCE[dtype] * times * (1 if same_device else _ELSEWHERE)
 
 
 def _largest(differences: np.ndarray[Any, np.dtype[np.float64]]) -> float:

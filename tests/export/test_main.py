@@ -154,9 +154,11 @@ def test_an_export_that_is_not_what_was_measured_is_not_kept(
     assert ended.code == 1
     assert ended.err == (
         f"laser_sweep.export: the export is not what trial {key_of(0.01)} measured: on val log p differs by 0.001 "
-        "nats, and 1e-05 is allowed; nothing was written\n"
+        "nats, and 1e-05 is allowed, which --tolerance changes; nothing was written\n"
     )
     assert left_behind(Path()) == []
+    assert export("best", "--to", "new", "--tolerance", "0.01", store=other).err.endswith("; give --verify too\n")
+    assert export("best", "--to", "new", "--verify", "--tolerance", "0.01", store=other).code == 0
 
 
 @pytest.fixture
