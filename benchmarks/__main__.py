@@ -35,6 +35,7 @@ NAMES = (
     "store",
     "dashboard",
     "memory",
+    "factored",
     "cold_start",
 )
 _PENDING = """## gpu
