@@ -1,8 +1,9 @@
 # Two commands do all set-up on a machine that has Python 3.10 or newer, make and git: `make sweep` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help sweep test check test-slow test-chaos test-cluster test-slurm audit bench screenshots demo format clean
+.PHONY: help sweep test check test-slow test-chaos test-cluster test-slurm audit fuzz bench screenshots demo format clean
 
 PYTHON ?= python3
+CASES ?= 5000
 BIN := .venv/bin
 # One thread for each process: Ray workers get theirs from cluster.cpus_per_worker, tests run beside workers.
 TEST_ENV := OMP_NUM_THREADS=1 WANDB_MODE=disabled
@@ -40,6 +41,9 @@ test-slurm: .venv/.installed-dev ## as root: the sbatch script on a Slurm of its
 
 audit: .venv/.installed-audit ## look for known vulnerabilities of constraints.txt; fails only where some are found
 	@PYTHONPATH=.venv/pip-audit $(BIN)/python .ci/audit.py constraints.txt
+
+fuzz: .venv/.installed-dev ## 5,000 made-up command lines, configurations and files: each planned, or refused in one line
+	$(TEST_ENV) FUZZ_CASES=$(CASES) $(BIN)/pytest tests/cli/fuzz -o timeout=0
 
 bench: .venv/.installed-dev .venv/.installed-bench ## run the benchmarks that fit a CPU, a quarter of an hour, and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from laser_sweep.errors import RequestError, StoreError, listing, suggestion
 
@@ -52,6 +54,10 @@ _FLAGS_WITH_VALUE = (
 def main() -> None:
     """The console script `laser-sweep` and `python -m laser_sweep`."""
     sys.argv[1:] = flags_first(sys.argv[1:])
+    try:
+        check_flags(sys.argv[1:])
+    except RequestError as error:
+        leave(error)
     asked = os.environ.get("HYDRA_FULL_ERROR")
     show_traceback = asked == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra's errors through to us instead of ending the process with code 1
@@ -65,12 +71,13 @@ def main() -> None:
         leave(error)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except (ValueError, TypeError) as error:
-        # Hydra's way to refuse some command lines. What goes wrong in a sweep is a bug, and keeps its traceback.
+    except Exception as error:
+        # Hydra lets through whatever a command line or a file makes its parts raise. What goes wrong in a sweep is a
+        # bug, and keeps its traceback.
         in_sweep = any(frame.f_code is run_configs.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
         if show_traceback or in_sweep:
             raise
-        leave(RequestError(f"{error} (the command line: {' '.join(sys.argv[1:])})"))
+        leave(RequestError(f"{_explain_other(error)} (the command line: {' '.join(sys.argv[1:])})"))
     finally:
         os.environ.pop("HYDRA_FULL_ERROR", None)
         if asked is not None:
@@ -94,6 +101,25 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
         (flags if is_flag else overrides).append(argument)
         value_follows = argument in _FLAGS_WITH_VALUE
     return [*flags, *(["all"] if flags and flags[-1] in _INFO else []), *overrides]
+
+
+def check_flags(arguments: Sequence[str]) -> None:
+    """Raises RequestError for flags that Hydra would refuse with a page of usage, and for the one that unpickles."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise RequestError(f"{message} (the command line: {' '.join(arguments)}); `laser-sweep --help` lists the flags")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        known = [flag for action in parser._actions for flag in action.option_strings]
+        raise RequestError(
+            f"{unknown[0]} is not a flag{suggestion(unknown[0], known)}; `laser-sweep --help` lists them, "
+            "and settings are written without dashes: rho=0.1"
+        )
+    if parsed.experimental_rerun is not None:
+        raise RequestError("--experimental-rerun reads a pickle, which may run any code; give the overrides again")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -209,7 +235,7 @@ def _explain(error: Exception) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={name} does not exist{suggestion(name, error.options)}; choose one of {listing(error.options)}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read as an override: {error.message}"
+        return f"{error.override} cannot be read as an override: {' '.join(str(error.message).split())}"
     unknown = re.match(r"Could not override '([^']+)'", str(error))
     if unknown is not None:
         from laser_sweep.config import setting_names
@@ -230,3 +256,15 @@ def _explain(error: Exception) -> str:
         return f"{key}={values} sweeps: add -m to run it on Ray, or give a list to run it here: {key}=[{values}]"
     cause = f" {error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
     return " ".join(f"{error}{cause}".split())
+
+
+def _explain_other(error: Exception) -> str:
+    """One line on what something below Hydra refused."""
+    if isinstance(error, RecursionError):
+        return "the configuration goes round in a circle: a defaults list or a value leads back to itself"
+    reason = " ".join(str(error).split())
+    if isinstance(error, YAMLError | UnicodeDecodeError):
+        return f"a file of the configuration is not YAML: {reason}"
+    if isinstance(error, ValueError | TypeError):
+        return reason
+    return f"Hydra cannot compose this ({type(error).__name__}: {reason}); HYDRA_FULL_ERROR=1 shows where"

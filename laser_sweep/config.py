@@ -104,6 +104,8 @@ def read_values(values: Mapping[str, Any]) -> Request:
     _check_keys(plain, Settings, "")
     if isinstance(plain.get("model"), dict) and "roles" in plain["model"]:
         plain["model"]["roles"] = read_roles(plain["model"]["roles"])
+    if "search" not in plain:
+        raise RequestError("search is missing; choose one with search=grid")
     plain["search"] = _validated(SPECS[plain["search"]["name"]], plain["search"], "search")
     settings = _validated(Settings, plain)
     _check_ranges(settings)
@@ -190,6 +192,8 @@ def _check_keys(values: Mapping[str, Any], schema: type, prefix: str) -> None:
             raise RequestError(f"{prefix}{key} is not a setting{suggestion(key, known)}; there are {listing(known)}")
         if isinstance(value, bool) and hints[key] is not bool:
             raise RequestError(f"{prefix}{key}={str(value).lower()}: true and false are no values of this setting")
+        if isinstance(value, str) and "\0" in value:
+            raise RequestError(f"{prefix}{key}={value} holds the character 0, which no name or path does")
         nested = _dataclass_of(hints[key])
         if key == "search":
             name = value.get("name") if isinstance(value, dict) else value

@@ -5,12 +5,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 2000  # characters of a message
+
 
 class RequestError(Exception):
     """What was asked for is wrong. The message is one line: the value, what is allowed, the override that mends it."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.replace("\r", "\n").split("\n")))  # a value may have lines of its own
+        super().__init__(_one_line(message))  # a value may have lines of its own, or be a whole file
+
+
+def _one_line(text: str) -> str:
+    """What a terminal shows on one line and is not steered by, without the middle of what is very long."""
+    shown = "".join(
+        character if character.isprintable() else " " if character.isspace() else repr(character)[1:-1]
+        for character in text
+    )
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST // 2]} ... {shown[-_LONGEST // 2 :]}"
 
 
 class StoreError(Exception):

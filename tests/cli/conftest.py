@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -77,16 +78,39 @@ def laser(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tm
     root.setLevel(level)
 
 
+class Forks:
+    """A process that runs command lines, each in a fork of itself (see forks.py)."""
+
+    def __init__(self, env: dict[str, str], *flags: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(FORKS), *flags], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, arguments: list[str], directory: Path) -> dict[str, Any]:
+        """What the command did in a directory that exists; its siblings get what was printed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps({"arguments": arguments, "directory": str(directory)}), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.communicate(timeout=60)
+        assert self._process.returncode == 0
+
+
 @pytest.fixture(scope="session")
 def forks(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, dict]]:
     """Runs command lines, each in a fork of one process that has imported neither torch nor Ray (see forks.py)."""
 
     def run(lines: dict[str, list[str]], env: dict[str, str] | None = None) -> dict[str, dict]:
         work = tmp_path_factory.mktemp("forks")
-        (work / "lines.json").write_text(json.dumps(lines))
-        subprocess.run(
-            [sys.executable, str(FORKS), str(work)], env={**environment, **(env or {})}, check=True, timeout=280
-        )
-        return json.loads((work / "outcomes.json").read_text())
+        server = Forks({**environment, **(env or {})})
+        outcomes = {}
+        for number, (name, arguments) in enumerate(lines.items()):
+            directory = work / str(number)
+            directory.mkdir()
+            outcomes[name] = server.run(arguments, directory)
+        server.close()
+        return outcomes
 
     return run

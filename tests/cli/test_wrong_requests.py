@@ -62,6 +62,20 @@ LINES: dict[str, tuple[str, ...]] = {
     "cluster.gpus_per_worker=inf": ("cluster.gpus_per_worker=inf",),
     "cluster.env={A:b}": ("cluster.env", "+cluster.env.A="),
     "-m --cfg job": ("--cfg",),
+    # flags
+    "--foo": ("--foo is not a flag", "--help", "rho=0.1"),
+    "tau=fc_in --multirn rho=0.1,0.2": ("--multirn is not a flag", "did you mean --multirun?"),
+    "--cfg nope": ("--cfg", "nope", "job"),
+    "--config-dir": ("--config-dir", "expected one argument"),
+    "--experimental-rerun DATA/config.pickle": ("--experimental-rerun", "pickle"),
+    # configurations of the user
+    "--config-dir DATA/conf experiment=broken": ("not YAML", "broken.yaml", "line 1"),
+    "--config-dir DATA/conf experiment=bytes": ("not YAML", "can't decode byte"),
+    "--config-dir DATA/conf experiment=tagged": ("not YAML", "python/object/apply:os.system", "tagged.yaml"),
+    "--config-dir DATA/conf experiment=circle": ("round in a circle", "experiment=circle"),
+    "--config-dir DATA/conf experiment=header": ("HYDRA_FULL_ERROR=1",),
+    "--config-dir DATA/conf experiment=zero": ("store.path=a\\x00b", "character 0"),
+    "--config-dir DATA/conf search=nothing": ("search is missing", "search=grid"),
     # files
     "dataset.path=nowhere.parquet": ("dataset.path=nowhere.parquet", "prompt", "answer", ".parquet", ".csv"),
     "dataset.path=DATA": ("dataset.path=DATA", "not a file"),
@@ -75,6 +89,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "dataset.path=DATA/header.csv": ("dataset.path=DATA/header.csv", "no rows"),
     "dataset.path=DATA/empty.jsonl": ("dataset.path=DATA/empty.jsonl", "no rows"),
     "dataset.path=DATA/null.jsonl": ("row 0", "no prompt"),
+    "dataset.path=DATA/deep.json": ("dataset.path=DATA/deep.json", "cannot be read as .json"),
     "dataset.path=DATA/often.csv": ("row 0", "frequency", "often"),
     "dataset=fever dataset.path=DATA/labels.csv": ("label", "2", "0", "1"),
     "dataset=fever dataset.path=DATA/lists.jsonl": ("label", "[1]", "0", "1"),
@@ -95,6 +110,8 @@ LINES: dict[str, tuple[str, ...]] = {
     "-m rho=0.1,2": ("rho=2", *RHO),
     "-m layer=0,99": ("layer=99", "2 layers"),
     "model=demo,lama -m": ("model=lama", "did you mean llama2?"),
+    "-m rho=interval(0,1)": ("rho=interval(0,1)", "rho=0.1,0.2"),
+    "-m seed=glob(*)": ("seed=glob(*)", "seed=0.1,0.2"),
     "-m foo=1,2": ("foo is not a setting",),
     "-m dataset.path=DATA/prompts.parquet,DATA/four.parquet": ("lacks the column answer",),
     "-m store.path=a,b": ("store", "'a'", "'b'"),
@@ -140,6 +157,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pd.DataFrame({**rows, "prompt": "amber " * 70}).to_csv(directory / "long.csv")
     pd.DataFrame({**rows, "answer": "amber anchor"}).to_csv(directory / "words.csv")
     pd.DataFrame({**rows, "answer": "zebra"}).to_csv(directory / "unknown.csv")
+    (directory / "deep.json").write_text("[" * 100_000)
+    experiments = directory / "conf" / "experiment"
+    experiments.mkdir(parents=True)
+    (experiments / "broken.yaml").write_text("rho: [0.1")
+    (experiments / "bytes.yaml").write_bytes(b"rho: \xff")
+    (experiments / "tagged.yaml").write_text("rho: !!python/object/apply:os.system ['touch pwned']")
+    (experiments / "circle.yaml").write_text("defaults:\n  - circle\n")
+    (experiments / "header.yaml").write_text("# @package [\nrho: 0.1\n")
+    (experiments / "zero.yaml").write_text('# @package _global_\nstore: {path: "a\\0b"}\n')
+    (directory / "conf" / "search").mkdir()
+    (directory / "conf" / "search" / "nothing.yaml").write_text("# @package _global_\nrho: 0.1\n")
     (directory / "header.csv").write_text("prompt,answer\n")
     (directory / "notes.txt").write_text("notes")
     (directory / "junk.parquet").write_text("not parquet at all " * 9)

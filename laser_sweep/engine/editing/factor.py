@@ -12,6 +12,19 @@ def in_full(weight: torch.Tensor) -> torch.Tensor:
     return weight if weight.dtype == torch.float64 else weight.float()
 
 
+def in_range(weight: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """W in float64 as X and e with W = X 2^e, such that the squares of X are finite and none is lost.
+
+    Those of smaller dtypes are as they are: e is 0.
+    """
+    dense = weight.to(torch.float64)
+    if weight.dtype != torch.float64 or not weight.numel() or not torch.isfinite(largest := weight.abs().max()):
+        return dense, 0
+    exponent = int(torch.frexp(largest).exponent)
+    half = exponent // 2  # 2^e itself may be beyond float64
+    return torch.ldexp(torch.ldexp(dense, torch.tensor(-half)), torch.tensor(half - exponent)), exponent
+
+
 @dataclass(frozen=True, slots=True)
 class Factors:
     """A matrix W (m, n) with an orthonormal basis of its shorter side, strongest directions first.
@@ -48,13 +61,14 @@ def factorise(weight: torch.Tensor) -> Factors:
 
     W Wᵀ (or Wᵀ W) squares the condition number, so directions below 1e-8 of the largest singular value lose digits:
     nothing in float32 and below, and for float64 weights an error of that size. Raises ValueError for a weight that is
-    not finite or too large to square.
+    not finite.
     """
-    dense = weight.to(torch.float64)
+    dense, exponent = in_range(weight)
     gram = dense @ dense.T if weight.shape[0] <= weight.shape[1] else dense.T @ dense
     if not torch.isfinite(gram).all():
         raise ValueError("the weight has entries that are not finite")
     eigenvalues, vectors = torch.linalg.eigh(gram)
     # Contiguous, as what comes back from the disk: products round by how a matrix lies in memory.
     basis = vectors.flip(-1).to(in_full(weight).dtype).contiguous()
-    return Factors(basis, eigenvalues.flip(-1).clamp(min=0).sqrt())
+    singular_values = torch.ldexp(eigenvalues.flip(-1).clamp(min=0).sqrt(), torch.tensor(exponent))
+    return Factors(basis, singular_values)

@@ -128,14 +128,17 @@ def randomized(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replacem
     """The published code's approximation: `torch.svd_lowrank` with a sketch as wide as the rank, here with a seed.
 
     It is far from the best rank-k approximation on flat spectra and differs from seed to seed; it is for reproducing
-    the literature.
+    the literature. Raises ValueError where its products leave the range of float32.
     """
     options = dict(edit.options)
     rows, columns = weight.shape
     rank = rank_of(edit.rho, rows, columns)
     with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
         torch.manual_seed(int(options["seed"]))
-        left, values, right = torch.svd_lowrank(in_full(weight), q=rank, niter=int(options["power_iterations"]))
+        try:
+            left, values, right = torch.svd_lowrank(in_full(weight), q=rank, niter=int(options["power_iterations"]))
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise ValueError(f"the sketch of the weight has entries that are not finite: {error}") from None
     low_rank = LowRank(((left @ torch.diag(values), right.T),))
     return Replacement(low_rank.product(), footprint([rank], [rows], columns), lambda: low_rank)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from laser_sweep.engine.editing.clusters import check_clusters
-from laser_sweep.engine.editing.factor import factorise
+from laser_sweep.engine.editing.factor import factorise, in_range
 
 _STARTS = 4
 _ITERATIONS = 30
@@ -25,7 +25,7 @@ def cluster_rows(weight: torch.Tensor, clusters: int, dimension: int, seed: int)
     Raises ValueError where there are fewer rows than clusters, and for a weight that is not finite.
     """
     check_clusters(weight, clusters)
-    rows = weight.to(torch.float64)
+    rows, _ = in_range(weight)  # how large they are makes no difference
     generator = torch.Generator().manual_seed(seed)
     sizes = [len(block) for block in rows.tensor_split(clusters)]
     labels = torch.arange(clusters, device=rows.device).repeat_interleave(torch.tensor(sizes, device=rows.device))

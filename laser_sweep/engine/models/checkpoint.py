@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from laser_sweep.engine import hub
 from laser_sweep.engine.models.spec import ModelSpec, Roles
 from laser_sweep.errors import RequestError
@@ -80,16 +82,26 @@ def fetch_settings(checkpoint: Checkpoint) -> Path:
 
 
 def fetch_weights(checkpoint: Checkpoint) -> Path:
-    """The directory with the weights, on the machine that calls; downloads them if this machine has none."""
+    """The directory with the weights, on the machine that calls; downloads them if this machine has none.
+
+    Raises RequestError where there are none, and for a file that is not whole.
+    """
     directory, repo = checkpoint.directory, checkpoint.identity.repo
     if repo:
         directory = hub.locate(
             repo, override="model.path", revision=checkpoint.commit, patterns=(*SETTINGS, *WEIGHTS)
         ).directory
-    if not any(directory.glob(WEIGHTS[0])):
+    files = sorted(directory.glob(WEIGHTS[0]))
+    if not files:
         raise RequestError(
             f"model.path={checkpoint.spec.path} has no safetensors weights ({WEIGHTS[0]}); pickled ones are not read"
         )
+    for file in files:
+        try:
+            with safe_open(file, framework="numpy"):  # reads the table of contents and compares it with the size
+                pass
+        except (SafetensorError, OSError) as error:
+            raise RequestError(f"model.path={checkpoint.spec.path} has a damaged {file.name}: {error}") from None
     return directory
 
 
@@ -99,7 +111,7 @@ def _read_config(directory: Path, spec: ModelSpec) -> dict[str, Any]:
         config = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RequestError(f"model.path={spec.path} holds no config.json, so it is not a transformers model") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"model.path={spec.path} has a damaged config.json: {error}") from None
     if not isinstance(config, dict):
         raise RequestError(f"model.path={spec.path} has a damaged config.json: not an object")
@@ -126,8 +138,9 @@ def _dtype(spec: ModelSpec, config: dict[str, Any]) -> str:
     """The dtype by name; `auto` is the one the checkpoint was saved in, which is what its config says."""
     if spec.dtype != "auto":
         return spec.dtype
-    inner = config.get("text_config") or {}
-    named = config.get("dtype") or config.get("torch_dtype") or inner.get("dtype") or inner.get("torch_dtype")
+    inner = config.get("text_config")
+    places = (config, inner) if isinstance(inner, dict) else (config,)
+    named = next((place[key] for place in places for key in ("dtype", "torch_dtype") if place.get(key)), None)
     dtype = str(named or "float32").removeprefix("torch.")
     if dtype not in _DTYPES:
         raise RequestError(f"model.path={spec.path} was saved as {dtype}; give model.dtype={'|'.join(_DTYPES)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -32,21 +34,29 @@ _AUTO = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM}
 def load_model(checkpoint: Checkpoint, device: torch.device) -> PreTrainedModel:
     """The model on `device`, or spread over its like, in evaluation mode, without gradients. Reads safetensors only.
 
-    Raises RequestError where weights are missing, or where not all find room on devices like `device`.
+    Raises RequestError where weights are missing or have other shapes than the configuration says, or where not all
+    find room on devices like `device`.
     """
     spec = checkpoint.spec
     _refuse_without_accelerate(spec)
     transformers_logging.disable_progress_bar()
-    loading: tuple[PreTrainedModel, dict[str, Any]] = _AUTO[checkpoint.family].from_pretrained(
-        fetch_weights(checkpoint),
-        dtype=getattr(torch, checkpoint.identity.dtype),
-        attn_implementation=None if spec.attn_implementation == "auto" else spec.attn_implementation,
-        device_map=None if spec.device_map == "single" else spec.device_map,
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
+    with _errors_only():
+        loading: tuple[PreTrainedModel, dict[str, Any]] = _AUTO[checkpoint.family].from_pretrained(
+            fetch_weights(checkpoint),
+            dtype=getattr(torch, checkpoint.identity.dtype),
+            attn_implementation=None if spec.attn_implementation == "auto" else spec.attn_implementation,
+            device_map=None if spec.device_map == "single" else spec.device_map,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # which are refused here, in words of ours
+            output_loading_info=True,
+        )
     model, report = loading
+    if report["mismatched_keys"]:
+        name, found, expected = min(report["mismatched_keys"])
+        raise RequestError(
+            f"model.path={spec.path} does not fit its config.json: {name} is {list(found)} instead of {list(expected)}"
+        )
     if report["missing_keys"]:
         raise RequestError(
             f"model.path={spec.path} lacks the weights {listing(sorted(report['missing_keys'])[:3])}"
@@ -60,15 +70,28 @@ def load_model(checkpoint: Checkpoint, device: torch.device) -> PreTrainedModel:
     return model
 
 
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Without the tables and warnings of transformers: what cannot be used is refused here, in a line."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
 def load_skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
     """The model's modules without weights (meta device): enough to find its matrices, in any size, in moments."""
     _refuse_without_accelerate(checkpoint.spec)
     try:
-        config = AutoConfig.from_pretrained(checkpoint.directory, trust_remote_code=False)
-        _refuse_other_family(checkpoint, config)
-        with torch.device("meta"):
+        with _errors_only(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(checkpoint.directory, trust_remote_code=False)
+            _refuse_other_family(checkpoint, config)
             skeleton: PreTrainedModel = _AUTO[checkpoint.family].from_config(config, trust_remote_code=False)
-    except (ValueError, KeyError, OSError) as error:
+    except RequestError:
+        raise
+    except Exception as error:  # what transformers raises over a damaged file may be anything
         reason = " ".join(str(error).split())
         raise RequestError(f"model.path={checkpoint.spec.path} cannot be built by transformers: {reason}") from None
     return skeleton
@@ -123,10 +146,11 @@ def refuse_offloaded(model: PreTrainedModel, device: torch.device) -> None:
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     """The fast tokenizer of the model."""
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            fetch_settings(checkpoint), trust_remote_code=False
-        )
-    except (ValueError, KeyError, OSError) as error:
+        with _errors_only():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                fetch_settings(checkpoint), trust_remote_code=False
+            )
+    except Exception as error:  # the tokenizers library raises nothing more special
         reason = " ".join(str(error).split())
         raise RequestError(f"model.path={checkpoint.spec.path} has no usable tokenizer: {reason}") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes one up where there are no files

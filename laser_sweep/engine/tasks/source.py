@@ -101,7 +101,7 @@ def _load(files: Sequence[Path], origin: str, columns: Sequence[str]) -> Sized:
         raise RequestError(f"{origin} has no rows")
     try:
         rows, names = _READERS[suffix](files)
-    except (ValueError, OSError, csv.Error) as error:
+    except (ValueError, RecursionError, OSError, csv.Error) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise RequestError(f"{origin} cannot be read as {suffix}: {reason}") from None
     if len(rows) == 0:

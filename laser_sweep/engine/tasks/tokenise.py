@@ -273,7 +273,7 @@ def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special: bool 
 
 def _next_token(prompt: Ids, joint: Ids, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The one token that prompt and answer together have more than the prompt; None where it is not one."""
-    return joint[-1] if joint[:-1] == prompt and joint[-1] != tokenizer.unk_token_id else None
+    return joint[-1] if joint and joint[:-1] == prompt and joint[-1] != tokenizer.unk_token_id else None
 
 
 def _tokens(ids: Ids, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -19,6 +19,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from laser_sweep.errors import RequestError
+
 AXES = ("tau", "layer", "rho")
 OPTIONS = "intervention.options."
 
@@ -52,17 +54,25 @@ class LaserSweeper(Sweeper):
 
 
 def jobs(overrides: Sequence[Override]) -> list[list[str]]:
-    """The command lines of the jobs: the product of all sweeps but those over the axes and options."""
+    """The command lines of the jobs: the product of all sweeps but those over the axes and options.
+
+    Raises RequestError for a sweep without values: an interval, or a glob that matches nothing.
+    """
     choices: list[list[str]] = []
     for override in overrides:
         key = override.get_key_element()
         if not override.is_sweep_override():
             choices.append([override.input_line or f"{key}={override.get_value_element_as_str()}"])
-        elif key in AXES or key.startswith(OPTIONS):
-            values = ",".join(_without_brackets(value) for value in override.sweep_string_iterator())
-            choices.append([f"{key}=[{values}]"])
+            continue
+        values = [] if override.is_interval_sweep() else list(override.sweep_string_iterator())
+        if not values:
+            raise RequestError(
+                f"{override.input_line} says no values; list them, e.g. {key}=0.1,0.2 or {key}=range(0,4)"
+            )
+        if key in AXES or key.startswith(OPTIONS):
+            choices.append([f"{key}=[{','.join(map(_without_brackets, values))}]"])
         else:
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            choices.append([f"{key}={value}" for value in values])
     return [list(job) for job in itertools.product(*choices)]
 
 

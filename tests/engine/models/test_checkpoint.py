@@ -18,6 +18,7 @@ from laser_sweep.engine.models.spec import ModelSpec, read_roles
 from laser_sweep.errors import RequestError
 from laser_sweep.trial import ModelId
 
+NO_TENSORS = (2).to_bytes(8, "little") + b"{}"  # a whole file of weights
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -128,7 +129,7 @@ def test_a_local_model_is_known_by_the_content_of_its_files(tmp_path: Path) -> N
 
 def test_a_local_model_has_its_weights_where_its_configuration_is(tmp_path: Path) -> None:
     write_config(tmp_path, n_layer=2)
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "model.safetensors").write_bytes(NO_TENSORS)
     assert fetch_weights(find_checkpoint(spec(tmp_path))) == tmp_path
 
 
@@ -164,7 +165,7 @@ def test_a_model_of_the_hub_is_known_by_its_commit_before_its_weights_are_here(c
 
 
 def test_weights_of_the_hub_are_fetched_at_the_commit_that_was_found(cached_model: Path) -> None:
-    (cached_model / "model.safetensors").write_bytes(b"weights")
+    (cached_model / "model.safetensors").write_bytes(NO_TENSORS)
     checkpoint = find_checkpoint(spec("owner/tiny"))
     (cached_model.parent.parent / "refs" / "main").write_text("f" * 40)  # the branch moved on meanwhile
     assert fetch_weights(checkpoint) == cached_model
@@ -183,7 +184,7 @@ def test_settings_are_read_from_the_cache_of_the_machine_that_calls(
 
 
 def test_weights_of_the_hub_are_fetched_at_their_commit_whatever_roles_say(cached_model: Path) -> None:
-    (cached_model / "model.safetensors").write_bytes(b"weights")
+    (cached_model / "model.safetensors").write_bytes(NO_TENSORS)
     checkpoint = find_checkpoint(spec("owner/tiny", roles=read_roles({"fc_in": ["w1"]})))
     assert checkpoint.identity.revision.startswith(f"{COMMIT}+roles-")
     assert checkpoint.commit == COMMIT
@@ -201,6 +202,29 @@ def test_a_local_model_with_pickled_weights_alone_is_refused(tmp_path: Path) -> 
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(RequestError, match="has no safetensors weights"):
         fetch_weights(find_checkpoint(spec(tmp_path)))
+
+
+@pytest.mark.parametrize("damaged", [b"", NO_TENSORS[:5], NO_TENSORS[:-1], NO_TENSORS + b"more", b"\xff" * 40])
+def test_a_file_of_weights_that_is_not_whole_is_refused_before_it_is_read(damaged: bytes, tmp_path: Path) -> None:
+    write_config(tmp_path, n_layer=2)
+    (tmp_path / "model-00001-of-00002.safetensors").write_bytes(NO_TENSORS)
+    (tmp_path / "model-00002-of-00002.safetensors").write_bytes(damaged)
+    with pytest.raises(RequestError, match=r"has a damaged model-00002-of-00002\.safetensors: "):
+        fetch_weights(find_checkpoint(spec(tmp_path)))
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[]", "{", "null"])
+def test_a_damaged_configuration_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(RequestError, match=r"has a damaged config\.json: "):
+        find_checkpoint(spec(tmp_path))
+
+
+@pytest.mark.parametrize("inner", [[], "float32", 3, None])
+def test_a_text_config_of_another_kind_says_nothing_of_the_dtype(inner: object, tmp_path: Path) -> None:
+    assert find_checkpoint(spec(write_config(tmp_path, text_config=inner))).identity.dtype == "float32"
+    other = write_config(tmp_path, text_config={"torch_dtype": "float16"})
+    assert find_checkpoint(spec(other)).identity.dtype == "float16"
 
 
 def test_finding_a_model_imports_neither_torch_nor_transformers(tmp_path: Path) -> None:

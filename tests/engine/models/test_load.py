@@ -169,6 +169,39 @@ def test_a_checkpoint_of_the_hub_has_more_and_less_than_the_model_and_is_loaded(
     assert torch.equal(loaded(input_ids=input_ids).logits, saved(input_ids=input_ids).logits)
 
 
+def test_a_checkpoint_whose_weights_do_not_fit_its_configuration_is_refused(
+    save_checkpoint: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In one line, and without the table that transformers prints."""
+    config = save_checkpoint("gptj", tmp_path) / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "n_inner": 48}))
+    with pytest.raises(
+        RequestError, match=r"does not fit its config\.json: transformer\..* is \[128.* instead of \[48"
+    ):
+        load_model(checkpoint(tmp_path), CPU)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("key", ["n_embd", "n_head", "attn_pdrop", "quantization_config"])
+@pytest.mark.parametrize("value", ["many", [], -1])
+def test_a_configuration_that_transformers_chokes_on_is_refused_in_a_line(
+    key: str, value: object, save_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    config = save_checkpoint("gptj", tmp_path) / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), key: value}))
+    with pytest.raises(RequestError, match=r"^model\.path="):
+        load_skeleton(checkpoint(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"model": null}', "\0", '{"version": {}}'])
+def test_a_damaged_tokenizer_is_refused_in_a_line(
+    content: str, save_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    (save_checkpoint("gptj", tmp_path) / "tokenizer.json").write_text(content)
+    with pytest.raises(RequestError, match="has no usable tokenizer: "):
+        load_tokenizer(checkpoint(tmp_path))
+
+
 def test_a_checkpoint_without_the_head_that_fills_in_masks_is_refused(
     build_masked: Callable[..., PreTrainedModel], tmp_path: Path
 ) -> None:
