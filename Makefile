@@ -41,7 +41,7 @@ test-slurm: .venv/.installed-dev ## as root: the sbatch script on a Slurm of its
 audit: .venv/.installed-audit ## look for known vulnerabilities of constraints.txt; fails only where some are found
 	@PYTHONPATH=.venv/pip-audit $(BIN)/python .ci/audit.py constraints.txt
 
-bench: .venv/.installed-bench ## run the benchmarks that fit a CPU, a quarter of an hour, and write docs/benchmarks.md
+bench: .venv/.installed-dev .venv/.installed-bench ## run the benchmarks that fit a CPU, a quarter of an hour, and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 screenshots: .venv/.installed-dev ## sweep the embedded model and write pictures of all pages to docs/img

@@ -33,7 +33,9 @@ NAMES = (
     "factor",
     "scheduler",
     "store",
+    "dashboard",
     "memory",
+    "factored",
     "cold_start",
 )
 _PENDING = """## gpu
@@ -75,6 +77,9 @@ TARGETS = (
     Target("memory", "peak_over_held", 1.2, False, "peak memory of a worker over what it has to hold"),
     Target("store", "written_per_second", 200, True, "trials stored a second"),
     Target("store", "aggregate_seconds", 1, False, "seconds to aggregate 10,000 stored trials"),
+    Target("dashboard", "open_seconds", 2, False, "seconds to open 2,240 trials with predictions"),
+    Target("dashboard", "filter_seconds", 0.3, False, "seconds to answer a filter"),
+    Target("dashboard", "large_filter_seconds", 1, False, "seconds to answer a filter, 50,000 trials"),
 )
 
 

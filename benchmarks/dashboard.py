@@ -62,7 +62,6 @@ BROWSED = {
     "browser: a filter of the table": "browser_filter_seconds",
     "browser: a filter of a heat map": "browser_heat_map_seconds",
 }
-TIMES = 5
 _FEW = 20  # examples of trials without predictions
 
 
@@ -72,10 +71,12 @@ class Size:
     examples: int
     datasets: int
     """Of the large store; the other one has one."""
+    times: int
+    """How often each thing is done."""
 
 
-FULL = Size(layers=32, examples=500, datasets=23)
-SMALL = Size(layers=2, examples=20, datasets=2)
+FULL = Size(layers=32, examples=500, datasets=23, times=5)
+SMALL = Size(layers=2, examples=20, datasets=2, times=1)
 
 
 def measure(size: Size) -> Figures:
@@ -85,13 +86,13 @@ def measure(size: Size) -> Figures:
         for datasets, merged in ((1, False), (size.datasets, True)):
             root = Path(directory) / str(merged)
             write(root, datasets, size.layers, _FEW if merged else size.examples, merged=merged)
-            columns.append(measure_store(root))
+            columns.append(measure_store(root, size.times))
     table = Table("seconds", *(f"{column.pop('trials'):,.0f} trials" for column in columns))
     for key in columns[0]:
         table.add_row(key, *(f"{column[key]:.2f}" for column in columns))
     show(
-        f"Answers of the server are the slower of the first and the median of {TIMES} more. In the browser, a store is "
-        f"opened {TIMES} times and {TIMES} filters are clicked each time; the least counts.",
+        f"Answers of the server are the slower of the first and the median of {size.times} more. In the browser, a "
+        f"store is opened {size.times} times and {size.times} filters are clicked each time; the least counts.",
         table,
     )
     figures = {}
@@ -105,7 +106,7 @@ def measure(size: Size) -> Figures:
     return figures
 
 
-def measure_store(root: Path) -> dict[str, float]:
+def measure_store(root: Path, times: int) -> dict[str, float]:
     """Opens a store and asks for every page."""
     started = time.perf_counter()
     store = LiveStore(root)
@@ -121,24 +122,24 @@ def measure_store(root: Path) -> dict[str, float]:
         started = time.perf_counter()
         answer(dashboard, address)
         first = time.perf_counter() - started
-        figures[name] = max(first, median(lambda address=address: answer(dashboard, address)))  # type: ignore[misc]
-    figures["nothing new"] = median(store.snapshot)
+        figures[name] = max(first, median(lambda address=address: answer(dashboard, address), times))  # type: ignore[misc]
+    figures["nothing new"] = median(store.snapshot, times)
     ParquetStore(root).write(next(results(0, 1, 10, seed=1)), "later", CONFIG)
     started = time.perf_counter()
     assert len(store.snapshot().trials) == len(snapshot.trials)
     answer(dashboard, "/heat-maps?tau=fc_in")
     figures["one trial more, and the page again"] = time.perf_counter() - started
-    return figures | browsed(root)
+    return figures | browsed(root, times)
 
 
-def browsed(root: Path) -> dict[str, float]:
+def browsed(root: Path, times: int) -> dict[str, float]:
     """The same in a browser: the least of several times, as other processes only ever add to it."""
     with sync_playwright() as playwright:
         browser = launch(playwright)
         if browser is None:
             return {}
         opened, filtered, heat_map = [], [], []
-        for _ in range(TIMES):
+        for _ in range(times):
             started = time.perf_counter()
             server = bind(str(root), 0)
             thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -148,11 +149,11 @@ def browsed(root: Path) -> dict[str, float]:
             page.wait_for_selector(".ag-row .ag-cell[col-id=accuracy]")
             opened.append(time.perf_counter() - started)
             page.wait_for_load_state("networkidle")
-            filtered += clicks(page, "layer", ".ag-row .ag-cell[col-id=accuracy]")
+            filtered += clicks(page, "layer", ".ag-row .ag-cell[col-id=accuracy]", times)
             page.goto(f"http://127.0.0.1:{server.port}/heat-maps?tau=fc_in")
             page.wait_for_selector(".heatmaplayer image")
             page.wait_for_load_state("networkidle")
-            heat_map += clicks(page, "rho", ".heatmaplayer image")
+            heat_map += clicks(page, "rho", ".heatmaplayer image", times)
             page.close()
             server.shutdown()
             thread.join()
@@ -161,10 +162,10 @@ def browsed(root: Path) -> dict[str, float]:
     return dict(zip(BROWSED, map(min, (opened, filtered, heat_map)), strict=True))
 
 
-def clicks(page: Page, column: str, drawn: str) -> list[float]:
+def clicks(page: Page, column: str, drawn: str, times: int) -> list[float]:
     """Seconds from a click on each of some values of a filter until the page has what passes it."""
     seconds = []
-    for _ in range(TIMES):
+    for _ in range(times):
         place = page.locator(f"a[data-place^='{column}:']:not([aria-current])").first.get_attribute("data-place")
         seconds.append(page.evaluate(CLICK, [place, drawn]) / 1000)
     return seconds
@@ -189,13 +190,13 @@ def answer(dashboard: Dashboard, address: str) -> None:
     to_json_plotly([page, shown])
 
 
-def median(work: Callable[[], object]) -> float:
+def median(work: Callable[[], object], times: int) -> float:
     seconds = []
-    for _ in range(TIMES):
+    for _ in range(times):
         started = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - started)
-    return sorted(seconds)[TIMES // 2]
+    return sorted(seconds)[times // 2]
 
 
 def write(root: Path, datasets: int, layers: int, examples: int, *, merged: bool) -> None:

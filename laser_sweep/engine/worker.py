@@ -90,16 +90,30 @@ class _Asked:
     num_skipped: int
 
 
+def open_model(checkpoint: Checkpoint, device: torch.device) -> tuple[PreTrainedModel, Layout]:
+    """A model and its matrices."""
+    model = load_model(checkpoint, device)
+    return model, find_layout(model, checkpoint.spec.roles)
+
+
 class Worker:
     """Runs trials and probes of its workloads. A model is loaded when one first asks for it and kept until another is.
+
+    `opened` loads a model whose matrices are found in another way.
 
     >>> worker = Worker([Workload(checkpoint=find_checkpoint(model), task=load_task(dataset))])
     >>> for result in worker.run(trials): ...
     """
 
     def __init__(
-        self, workloads: Sequence[Workload], *, device: str | None = None, cache: CacheSpec | None = None
+        self,
+        workloads: Sequence[Workload],
+        *,
+        device: str | None = None,
+        cache: CacheSpec | None = None,
+        opened: Callable[[Checkpoint, torch.device], tuple[PreTrainedModel, Layout]] = open_model,
     ) -> None:
+        self._opened = opened
         self._workloads = {(load.checkpoint.identity, load.task.revision): load for load in workloads}
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._cache = None if cache is None else open_cache(cache)
@@ -216,10 +230,9 @@ class Worker:
         if self._loaded is None or self._loaded_id != checkpoint.identity:
             self._loaded = None  # frees the old model before the new one needs the room
             started = time.perf_counter()
-            model = load_model(checkpoint, self._device)
+            model, layout = self._opened(checkpoint, self._device)
             tokenizer = load_tokenizer(checkpoint)
             texts = TokenTexts(tokenizer, model.get_output_embeddings().weight.shape[0])
-            layout = find_layout(model, checkpoint.spec.roles)
             collator = Collator(model.device, _pad_token_id(checkpoint, tokenizer))
             forward = checked_forward(model, layout, collator)
             editor = Editor(layout, cache=self._cache)

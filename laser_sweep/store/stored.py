@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,12 @@ def read_config(config_json: str | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def kind_of_error(error: str | None) -> str:
+    """What errors of one kind have in common: out of memory, a device says other numbers and addresses each time."""
+    first = ((error or "").strip().splitlines() or ["no reason was stored"])[0]
+    return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "…", first)
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -56,6 +56,40 @@ class Winner:
     best_on_test: Standing | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The edits of a trial on one split, beside the untouched model on the same examples where that was measured."""
+
+    split: str
+    untouched: Standing | None
+    edited: Standing
+
+
+def measured(store: str | Path, trial_key: str) -> list[Measured]:
+    """A trial on its own split, then its edits on the largest part of the other where they were measured.
+
+    Raises RequestError where there is no store, KeyError where the trial has not finished.
+    """
+    pairs = Pairs(store)
+    for family in families(comparisons(read_trials(store))):
+        found = [(view, row) for view in family for _, row in view.ranked().iterrows()]
+        own = next(((view, row) for view, row in found if row["trial_key"] == trial_key), None)
+        if own is not None:
+            same = edits_of(own[1])
+            others = [(view, row) for view, row in found if view.split != own[0].split and edits_of(row) == same]
+            return [_beside(view, row, pairs) for view, row in (own, *others[:1])]
+    raise KeyError(trial_key)
+
+
+def _beside(view: ComparisonView, row: pd.Series[Any], pairs: Pairs) -> Measured:
+    untouched = view.untouched
+    return Measured(
+        split=view.split,
+        untouched=None if untouched is None else Standing(row=python_row(untouched)),
+        edited=Standing(row=python_row(row), paired=_paired(untouched, row, pairs)),
+    )
+
+
 def winners(store: str | Path) -> list[Winner]:
     """One for each model, revision, dtype and data set, of the largest part of val on which an edit was measured.
 
@@ -94,10 +128,12 @@ def _winner(view: ComparisonView, family: Sequence[ComparisonView], pairs: Pairs
 
 
 def _standing(row: pd.Series[Any] | None, untouched: pd.Series[Any] | None, pairs: Pairs) -> Standing | None:
-    if row is None:
-        return None
+    return None if row is None else Standing(row=python_row(row), paired=_paired(untouched, row, pairs))
+
+
+def _paired(untouched: pd.Series[Any] | None, row: pd.Series[Any], pairs: Pairs) -> PairedGain | None:
     pair = None if untouched is None else pairs.pair(untouched, row)
-    return Standing(row=python_row(row), paired=pair.gain if isinstance(pair, Pair) else None)
+    return pair.gain if isinstance(pair, Pair) else None
 
 
 def _corrected(best: pd.Series[Any], edited: pd.DataFrame) -> float | None:

@@ -22,6 +22,7 @@ PROMISED = {
     "factor": {"lowrank_ratio", "full_svd_ratio"},
     "scheduler": {"utilisation_gptj_bbh_8", "utilisation_gptj_bbh_64", "utilisation_full_64", "dispatch_ms"},
     "store": {"written_per_second", "aggregate_seconds"},
+    "dashboard": {"open_seconds", "filter_seconds", "follow_seconds", "large_open_seconds", "large_filter_seconds"},
     "memory": {"peak_over_held"},
     "agreement": {"float32_agreement", "bfloat16_agreement", "float16_agreement"},
     "cold_start": {"help_seconds", "dry_run_seconds", "first_result_seconds", "first_result_ray_seconds"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -242,6 +243,20 @@ def test_two_compactions_at_once_lose_nothing(
         patched.setattr(Path, "glob", compact_after_listing)
         store.compact()
     assert_holds(store, results)
+
+
+def test_compaction_sweeps_up_what_a_killed_process_left_half_written(
+    results: list[TrialResult], tmp_path: Path
+) -> None:
+    store = ParquetStore(tmp_path)
+    write(store, results[:2])
+    old, new = (store.trials / f".{name}.parquet.1-2.tmp" for name in ("old", "new"))
+    for file in (old, new):
+        file.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    store.compact()
+    assert (old.exists(), new.exists()) == (False, True)  # the new one may be in the making
+    assert_holds(store, results[:2])
 
 
 def test_a_slow_compaction_does_not_bring_old_versions_back(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pandas as pd
 from dash import html
 from dash.development.base_component import Component
@@ -14,7 +12,7 @@ from laser_sweep.dashboard.live import live
 from laser_sweep.dashboard.parts import Children, command, notice, section
 from laser_sweep.figures.words import count, place_text
 from laser_sweep.store.overrides import rerun_command
-from laser_sweep.store.stored import read_config
+from laser_sweep.store.stored import kind_of_error, read_config
 
 TITLE = "Failures"
 
@@ -35,14 +33,12 @@ def page(context: Context) -> list[Children]:
     ]
 
 
-def kind_of(error: str) -> str:
-    """The first line of an error without what tells apart errors of one kind: numbers and addresses."""
-    first = (error.strip().splitlines() or ["no reason was stored"])[0]
-    return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "…", first)[:_SHOWN]
+def _kind(error: object) -> str:
+    return kind_of_error(error if isinstance(error, str) else None)[:_SHOWN]
 
 
 def _reasons(failed: pd.DataFrame) -> list[Component]:
-    kinds = failed["error"].fillna("").map(kind_of).value_counts()
+    kinds = failed["error"].map(_kind).value_counts()
     return [html.Li([html.Strong(count(int(number), "trial")), f": {kind}"]) for kind, number in kinds.items()]
 
 

@@ -6,14 +6,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from laser_sweep.engine.editing.cache import FactorCache
 from laser_sweep.engine.editing.clusters import consecutive_blocks
 from laser_sweep.engine.editing.factor import Factors, factorise
-from laser_sweep.engine.editing.methods import METHODS
+from laser_sweep.engine.editing.methods import METHODS, Replacement
 from laser_sweep.engine.models.layout import Layout
 from laser_sweep.engine.models.weight import Weight
 from laser_sweep.trial import Edit, Footprint, Matrix
@@ -106,6 +106,13 @@ class Editor:
         (whole,) = self._cached_factors(matrix, weight, 1)
         return whole
 
+    def replacement(self, edit: Edit) -> Replacement:
+        """What an edit makes of its matrix, which must not be edited at the moment. The model stays as it is.
+
+        Raises ValueError as `applied` does.
+        """
+        return self._replacement(edit, self._weight(edit.matrix).read().clone(), _Timer())
+
     def _weight(self, matrix: Matrix) -> Weight:
         if matrix not in self._layout.weights:
             raise ValueError(f"the model has no {matrix}")
@@ -113,10 +120,17 @@ class Editor:
 
     def _apply(self, edit: Edit, originals: list[tuple[Matrix, torch.Tensor]], timer: _Timer) -> Footprint:
         """Edits one matrix and says what it is made of; `originals` gets what it was."""
-        matrix = edit.matrix
-        weight = self._layout.weights[matrix]
+        weight = self._layout.weights[edit.matrix]
         original = weight.read().clone()
-        self._checksums.setdefault(matrix, checksum(original))
+        self._checksums.setdefault(edit.matrix, checksum(original))
+        replacement = self._replacement(edit, original, timer)
+        originals.append((edit.matrix, original))
+        weight.write(replacement.weight)
+        return replacement.footprint
+
+    def _replacement(self, edit: Edit, original: torch.Tensor, timer: _Timer) -> Replacement:
+        """What an edit makes of a matrix, in the matrix's dtype."""
+        matrix = edit.matrix
 
         def factors(clusters: int) -> tuple[Factors, ...]:
             with timer.running("factor"):
@@ -126,9 +140,7 @@ class Editor:
         replaced = replacement.weight.to(original.dtype)
         if not torch.isfinite(replaced).all():
             raise ValueError(f"{edit.method} of {matrix} gives entries that are not finite in {original.dtype}")
-        originals.append((matrix, original))
-        weight.write(replaced)
-        return replacement.footprint
+        return replace(replacement, weight=replaced)
 
     def _cached_factors(self, matrix: Matrix, weight: torch.Tensor, clusters: int) -> tuple[Factors, ...]:
         """The factors of each block of consecutive rows; `weight` is the matrix as it is when not edited."""

@@ -28,11 +28,19 @@ class Factors:
 
     def truncate(self, weight: torch.Tensor, rank: int) -> torch.Tensor:
         """The best approximation of `weight` (m, n) of at most `rank`, in float64 for float64 weights, else float32."""
+        left, right = self.split(weight, slice(rank))
+        return left @ right
+
+    def split(self, weight: torch.Tensor, directions: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """The factors (m, j) and (j, n) of the part of `weight` (m, n) along j singular directions.
+
+        They are in float64 for float64 weights, else in float32; one of them is orthonormal.
+        """
         dense = in_full(weight)
-        leading = self.basis[:, :rank].to(dense.device)
+        chosen = self.basis[:, directions].to(dense.device)
         if weight.shape[0] <= weight.shape[1]:
-            return leading @ (leading.T @ dense)
-        return (dense @ leading) @ leading.T
+            return chosen, chosen.T @ dense
+        return dense @ chosen, chosen.T
 
 
 def factorise(weight: torch.Tensor) -> Factors:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from laser_sweep.engine.editing.clusters import allocate, consecutive_blocks, footprint
 from laser_sweep.engine.editing.factor import Factors, factorise, in_full
+from laser_sweep.engine.editing.low_rank import LowRank
 from laser_sweep.engine.editing.subspaces import cluster_rows
 from laser_sweep.trial import Edit, Footprint, rank_of
 
@@ -19,10 +21,14 @@ PARTITIONS = ("consecutive", "subspaces")
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """What stands in for a weight (m, n), in any dtype, and what it is made of."""
+    """What stands in for a weight (m, n), in any dtype, and what it is made of.
+
+    `low_rank` makes its factors, up to rounding; None where a method knows none.
+    """
 
     weight: torch.Tensor
     footprint: Footprint
+    low_rank: Callable[[], LowRank] | None = None
 
 
 FactorsOf: TypeAlias = Callable[[int], Sequence[Factors]]
@@ -35,7 +41,7 @@ def laser(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replacement:
     rows, columns = weight.shape
     rank = rank_of(edit.rho, rows, columns)
     (whole,) = factors(1)
-    return Replacement(whole.truncate(weight, rank), footprint([rank], [rows], columns))
+    return _of_blocks([weight], [whole], [rank])
 
 
 def removed(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replacement:
@@ -47,9 +53,12 @@ def removed(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replacement
     full, rank = min(rows, columns), rank_of(edit.rho, rows, columns)
     made_of = footprint([full - rank], [rows], columns)
     if rank == full:  # where W and its projection on all directions differ by rounding
-        return Replacement(torch.zeros_like(weight), made_of)
+        return Replacement(torch.zeros_like(weight), made_of, lambda: _nothing(weight))
     (whole,) = factors(1)
-    return Replacement(in_full(weight) - whole.truncate(weight, rank), made_of)
+    rest = slice(rank, None)
+    return Replacement(
+        in_full(weight) - whole.truncate(weight, rank), made_of, lambda: LowRank((whole.split(weight, rest),))
+    )
 
 
 def clustered(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replacement:
@@ -68,9 +77,9 @@ def clustered(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replaceme
     if partition == "subspaces" and clusters > 1:
         return _by_subspace(weight, edit.rho, allocation, clusters, int(options["seed"]))
     blocks, found = consecutive_blocks(weight, clusters), factors(clusters)
-    sizes, columns = [len(block) for block in blocks], weight.shape[1]
-    ranks = allocate(allocation, edit.rho, sizes, columns, [block.singular_values for block in found])
-    return Replacement(_truncated(blocks, found, ranks), footprint(ranks, sizes, columns))
+    sizes = [len(block) for block in blocks]
+    ranks = allocate(allocation, edit.rho, sizes, weight.shape[1], [block.singular_values for block in found])
+    return _of_blocks(blocks, found, ranks)
 
 
 def _by_subspace(weight: torch.Tensor, rho: float, allocation: str, clusters: int, seed: int) -> Replacement:
@@ -88,14 +97,31 @@ def _by_subspace(weight: torch.Tensor, rho: float, allocation: str, clusters: in
     blocks = weight[order].split(sizes)
     found = [factorise(block) for block in blocks]
     ranks = allocate(allocation, rho, sizes, columns, [block.singular_values for block in found], overhead=rows)
-    replaced = _truncated(blocks, found, ranks)[order.argsort()]
     # What keeps nothing has nothing to assign rows for.
     row_clusters = labels.cpu().numpy().astype(np.uint16) if any(ranks) else None
-    return Replacement(replaced, footprint(ranks, sizes, columns, row_clusters))
+    return _of_blocks(blocks, found, ranks, order=order, row_clusters=row_clusters)
 
 
-def _truncated(blocks: Sequence[torch.Tensor], factors: Sequence[Factors], ranks: Sequence[int]) -> torch.Tensor:
-    return torch.cat([f.truncate(block, rank) for f, block, rank in zip(factors, blocks, ranks, strict=True)])
+def _of_blocks(
+    blocks: Sequence[torch.Tensor],
+    factors: Sequence[Factors],
+    ranks: Sequence[int],
+    *,
+    order: torch.Tensor | None = None,
+    row_clusters: npt.NDArray[np.uint16] | None = None,
+) -> Replacement:
+    """The blocks (m_b, n) at these ranks; `order` as in LowRank, `row_clusters` as in Footprint."""
+    split = (f.split(block, slice(rank)) for f, block, rank in zip(factors, blocks, ranks, strict=True))
+    low_rank = LowRank(tuple(split), order)
+    made_of = footprint(ranks, [len(block) for block in blocks], blocks[0].shape[1], row_clusters)
+    return Replacement(low_rank.product(), made_of, lambda: low_rank)
+
+
+def _nothing(weight: torch.Tensor) -> LowRank:
+    """The zero matrix (m, n), of no directions."""
+    rows, columns = weight.shape
+    dense = in_full(weight)
+    return LowRank(((dense.new_zeros(rows, 0), dense.new_zeros(0, columns)),))
 
 
 def randomized(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replacement:
@@ -110,7 +136,8 @@ def randomized(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replacem
     with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
         torch.manual_seed(int(options["seed"]))
         left, values, right = torch.svd_lowrank(in_full(weight), q=rank, niter=int(options["power_iterations"]))
-    return Replacement(left @ torch.diag(values) @ right.T, footprint([rank], [rows], columns))
+    low_rank = LowRank(((left @ torch.diag(values), right.T),))
+    return Replacement(low_rank.product(), footprint([rank], [rows], columns), lambda: low_rank)
 
 
 def prune(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replacement:
@@ -129,7 +156,7 @@ def prune(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replacement:
 
 def zero(weight: torch.Tensor, edit: Edit, factors: FactorsOf) -> Replacement:
     """The zero matrix, whatever rho."""
-    return Replacement(torch.zeros_like(weight), Footprint(rank=0, parameters=0))
+    return Replacement(torch.zeros_like(weight), Footprint(rank=0, parameters=0), lambda: _nothing(weight))
 
 
 METHODS: Mapping[str, Method] = {

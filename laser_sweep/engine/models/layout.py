@@ -100,7 +100,7 @@ def find_layout(model: PreTrainedModel, roles: Roles = ()) -> Layout:
     one role, where an ending of `roles` fits none, and where a matrix is at work in another place of the model, which
     an edit would change too.
     """
-    blocks = _blocks(model)
+    blocks = find_blocks(model)
     _refuse_unfit(model, blocks, roles)
     weights: dict[Matrix, Weight] = {}
     for layer, block in enumerate(blocks):
@@ -121,7 +121,7 @@ def find_layout(model: PreTrainedModel, roles: Roles = ()) -> Layout:
     return Layout(tuple(blocks), weights)
 
 
-def _blocks(model: nn.Module) -> nn.ModuleList:
+def find_blocks(model: nn.Module) -> nn.ModuleList:
     """The longest list of modules that is not itself inside such a list: experts and branches are parts of a block."""
     outermost: list[nn.ModuleList] = []
     inside: tuple[str, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from rich.console import Console
 from laser_sweep.store.commands.screen import cells, count, make_table, named, print_json, say
 from laser_sweep.store.overrides import rerun_command
 from laser_sweep.store.reader import read_trials
-from laser_sweep.store.stored import python_row, read_config, stored_trial
+from laser_sweep.store.stored import kind_of_error, python_row, read_config, stored_trial
 
 Row = Mapping[str, Any]
 _SHOWN = 6
@@ -23,7 +22,7 @@ def failures(store: str, console: Console, as_json: bool) -> None:
     rows: list[Row] = [python_row(row) for _, row in trials[trials["status"].eq("failed")].iterrows()]
     reasons: dict[str, list[Row]] = {}
     for row in rows:
-        reasons.setdefault(_reason(row["error"]), []).append(row)
+        reasons.setdefault(kind_of_error(row["error"]), []).append(row)
     by_number: list[list[Row]] = sorted(reasons.values(), key=len, reverse=True)
     if as_json:
         print_json([_plain(same, store) for same in by_number])
@@ -43,11 +42,6 @@ def failures(store: str, console: Console, as_json: bool) -> None:
     say(console, "to run them again:")
     for command in _commands(rows, store):
         say(console, f"  {command}")
-
-
-def _reason(error: str | None) -> str:
-    """What failures of one kind have in common: a device runs out of memory with other numbers each time."""
-    return re.sub(r"\d+(\.\d+)?", "#", error or "")
 
 
 def _commands(rows: Iterable[Row], store: str) -> list[str]:

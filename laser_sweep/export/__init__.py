@@ -1,0 +1,1 @@
+"""Edited models as checkpoints: dense, or as the factors that the edits leave."""
