@@ -9,7 +9,7 @@ import pytest
 
 from .hosts import Host, hosts, wait_until, why_no_hosts
 
-# How soon Ray takes a silent host for lost: after some seconds instead of half a minute.
+# How soon Ray takes a silent host for lost: after some seconds instead of about a minute.
 IMPATIENT = {
     "RAY_health_check_initial_delay_ms": "0",
     "RAY_health_check_period_ms": "1000",
