@@ -24,7 +24,7 @@ from laser_sweep.analysis.selection import Objective
 from laser_sweep.engine.editing.spec import CacheSpec
 from laser_sweep.engine.models.spec import ModelSpec, read_roles
 from laser_sweep.engine.tasks.spec import DatasetSpec
-from laser_sweep.errors import RequestError, listing, suggestion
+from laser_sweep.errors import RequestError, listing, suggestion, without_credentials
 from laser_sweep.sweep.executors.spec import ClusterSpec
 from laser_sweep.sweep.jobs import EvaluationSpec, GuardSpec, Question
 from laser_sweep.sweep.measure import OnError
@@ -142,8 +142,17 @@ def shared_settings(requests: Sequence[Request]) -> Settings:
 
 def _without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration as it may be stored: variables for the workers' environment may be keys and tokens."""
-    cluster = {key: value for key, value in (values.get("cluster") or {}).items() if key != "env"}
-    return {**values, "cluster": cluster}
+    cluster = values.get("cluster")
+    shown = {key: value for key, value in cluster.items() if key != "env"} if isinstance(cluster, dict) else cluster
+    return {str(key): _shown(value) for key, value in {**values, "cluster": shown}.items()}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shown(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
+    return without_credentials(value) if isinstance(value, str) else value
 
 
 def _name_after_path(group: Any) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 _LONGEST = 2000  # characters of a message
+_LOGIN = re.compile(r"(\w://)[^/?#\s@]+@")
+_QUERY = re.compile(r"([?&#][\w.-]*(?:token|key|secret|sig|pass|auth|credential)[\w.-]*=)[^&#\s'\"]+", re.IGNORECASE)
 
 
 class RequestError(Exception):
     """What was asked for is wrong. The message is one line: the value, what is allowed, the override that mends it."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(_one_line(message))  # a value may have lines of its own, or be a whole file
+        super().__init__(
+            _one_line(without_credentials(message))
+        )  # a value may have lines of its own, or be a whole file
 
 
 def _one_line(text: str) -> str:
@@ -26,6 +31,11 @@ def _one_line(text: str) -> str:
 
 class StoreError(Exception):
     """Results cannot be stored any more. The message is one line."""
+
+
+def without_credentials(text: str) -> str:
+    """Text whose addresses say nothing that opens a door: no name and password before the host, no token behind it."""
+    return _QUERY.sub(r"\1***", _LOGIN.sub(r"\1***@", text))
 
 
 def listing(values: Iterable[object]) -> str:

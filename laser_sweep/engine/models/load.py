@@ -92,6 +92,7 @@ def load_skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
     except RequestError:
         raise
     except Exception as error:  # what transformers raises over a damaged file may be anything
+        _refuse_own_code(checkpoint.spec, error)
         reason = " ".join(str(error).split())
         raise RequestError(f"model.path={checkpoint.spec.path} cannot be built by transformers: {reason}") from None
     return skeleton
@@ -120,6 +121,14 @@ def _refuse_other_family(checkpoint: Checkpoint, config: PreTrainedConfig) -> No
             )
         if getattr(config, "is_encoder_decoder", False):
             raise RequestError(f"{path} has an encoder and a decoder; give a model that is one of them")
+
+
+def _refuse_own_code(spec: ModelSpec, error: Exception) -> None:
+    if "trust_remote_code" in str(error):
+        raise RequestError(
+            f"model.path={spec.path} comes with Python code of its own, which is never run; "
+            "give a model whose architecture and tokenizer are those of transformers itself"
+        ) from None
 
 
 def _refuse_without_accelerate(spec: ModelSpec) -> None:
@@ -151,6 +160,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
                 fetch_settings(checkpoint), trust_remote_code=False
             )
     except Exception as error:  # the tokenizers library raises nothing more special
+        _refuse_own_code(checkpoint.spec, error)
         reason = " ".join(str(error).split())
         raise RequestError(f"model.path={checkpoint.spec.path} has no usable tokenizer: {reason}") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes one up where there are no files

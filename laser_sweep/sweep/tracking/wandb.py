@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -110,16 +111,17 @@ class _Door:
         settings: dict[str, Any] = {"silent": True, "init_timeout": _INIT_SECONDS, "finish_timeout": _FINISH_SECONDS}
         if alone:
             settings |= {"console": "off", "x_disable_stats": True, "x_disable_meta": True, "disable_git": True}
-        return wandb.init(
-            project=os.environ.get("WANDB_PROJECT", self.spec.project),
-            entity=os.environ.get("WANDB_ENTITY", self.spec.entity),
-            group=sweep[:_NAME_CHARACTERS],
-            dir=directory,
-            mode=mode,
-            reinit="create_new",
-            settings=wandb.Settings(finish_timeout_raises=True, **settings),
-            **about,
-        )
+        with nullcontext() if alone else _no_arguments():
+            return wandb.init(
+                project=os.environ.get("WANDB_PROJECT", self.spec.project),
+                entity=os.environ.get("WANDB_ENTITY", self.spec.entity),
+                group=sweep[:_NAME_CHARACTERS],
+                dir=directory,
+                mode=mode,
+                reinit="create_new",
+                settings=wandb.Settings(finish_timeout_raises=True, **settings),
+                **about,
+            )
 
     def mode(self) -> Any:
         """The user's WANDB_MODE, else the configured mode, where `auto` means online if there is a key."""
@@ -128,6 +130,17 @@ class _Door:
         if self.spec.mode != "auto":
             return self.spec.mode
         return "online" if wandb.login(prompt=False, verify=False) else "offline"
+
+
+@contextmanager
+def _no_arguments() -> Iterator[None]:
+    """W&B copies the command line, which may hold keys and tokens: `+cluster.env.HF_TOKEN=...`."""
+    arguments = sys.argv[1:]
+    del sys.argv[1:]
+    try:
+        yield
+    finally:
+        sys.argv[1:] = arguments
 
 
 @dataclass(slots=True)
