@@ -49,7 +49,7 @@ RIGHT: dict[str, st.SearchStrategy[str]] = {
     "cluster.workers": st.one_of(_COUNT, st.just("auto")),
     "cluster.gpus_per_worker": st.sampled_from(["auto", "0", "0.5", "1", "2"]),
     "cluster.max_attempts": _COUNT,
-    "+cluster.env.NAME": NAMES,
+    "++cluster.env.NAME": NAMES,
     "model": st.just("demo"),
     "model.dtype": st.sampled_from(["auto", "float32", "float16", "bfloat16"]),
     "model.attn_implementation": st.sampled_from(["auto", "eager", "sdpa"]),
