@@ -23,6 +23,7 @@ PROMISED = {
     "scheduler": {"utilisation_gptj_bbh_8", "utilisation_gptj_bbh_64", "utilisation_full_64", "dispatch_ms"},
     "store": {"written_per_second", "aggregate_seconds"},
     "memory": {"peak_over_held"},
+    "factored": {"memory_ratio_0.01", "reading_ratio_0.01", "writing_ratio_0.4"},
     "agreement": {"float32_agreement", "bfloat16_agreement", "float16_agreement"},
     "cold_start": {"help_seconds", "dry_run_seconds", "first_result_seconds", "first_result_ray_seconds"},
 }
