@@ -84,7 +84,7 @@ def main() -> None:
         ),
         title="dense / factored",
     )
-    figures: dict[str, float | str] = {"device": name}
+    figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as directory:
         base = write_llama(Path(directory, "base"), layers=size.layers, hidden=size.hidden, vocabulary=size.vocabulary)
         for rho in asked.rho:
@@ -115,7 +115,6 @@ class Row:
 
     def figures(self) -> dict[str, float]:
         return {
-            "share": self.share,
             "memory_ratio": self.memory[1] / self.memory[0],
             "reading_ratio": self.reading[1] / self.reading[0],
             "writing_ratio": self.writing[1] / self.writing[0],

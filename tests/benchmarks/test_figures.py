@@ -24,6 +24,7 @@ PROMISED = {
     "store": {"written_per_second", "aggregate_seconds"},
     "dashboard": {"open_seconds", "filter_seconds", "follow_seconds", "large_open_seconds", "large_filter_seconds"},
     "memory": {"peak_over_held"},
+    "factored": {"memory_ratio_0.01", "reading_ratio_0.01", "writing_ratio_0.4"},
     "agreement": {"float32_agreement", "bfloat16_agreement", "float16_agreement"},
     "cold_start": {"help_seconds", "dry_run_seconds", "first_result_seconds", "first_result_ray_seconds"},
 }
