@@ -154,7 +154,7 @@ def factoring_seconds(job: Job, root: Path) -> float:
     worker = Worker([workload], cache=CacheSpec(dir=str(root)))
     list(worker.run([job.untouched("val")]))  # loads the model
     matrices = tuple(matrix for place in job.space.places for matrix in place.matrices)
-    result = worker.probe(Probe(model=job.checkpoint.identity, matrices=matrices))
+    result = worker.carry_out(Probe(model=job.checkpoint.identity, matrices=matrices))
     assert result.ok, result.error
     return result.finished_at - result.started_at
 

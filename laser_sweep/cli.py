@@ -71,17 +71,23 @@ def main() -> None:
         leave(error)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except SystemExit as end:
+        # Hydra's code where `--cfg job --package=nope` names nothing, of which it has said so; ours in a sweep.
+        raise SystemExit(2 if end.code == 1 and not _in_sweep(end) else end.code) from None
     except Exception as error:
         # Hydra lets through whatever a command line or a file makes its parts raise. What goes wrong in a sweep is a
         # bug, and keeps its traceback.
-        in_sweep = any(frame.f_code is run_configs.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
-        if show_traceback or in_sweep:
+        if show_traceback or _in_sweep(error):
             raise
         leave(RequestError(f"{_explain_other(error)} (the command line: {' '.join(sys.argv[1:])})"))
     finally:
         os.environ.pop("HYDRA_FULL_ERROR", None)
         if asked is not None:
             os.environ["HYDRA_FULL_ERROR"] = asked
+
+
+def _in_sweep(error: BaseException) -> bool:
+    return any(frame.f_code is run_configs.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:

@@ -94,7 +94,9 @@ def read_values(values: Mapping[str, Any]) -> Request:
     guard = plain.get("guard")
     for group in (plain.get("model"), plain.get("dataset"), guard.get("dataset") if isinstance(guard, dict) else None):
         _name_after_path(group)
-    config_json = json.dumps(_without_secrets(plain), sort_keys=True)
+    config_json = json.dumps(
+        _without_secrets(plain), sort_keys=True, default=str
+    )  # YAML knows bytes, which are refused
     axes = Axes(
         tau=tuple(str(value) for value in _as_list("tau", plain.pop("tau", None))),
         layer=tuple(_layer(value) for value in _as_list("layer", plain.pop("layer", None))),
@@ -149,7 +151,7 @@ def _without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _shown(one) for key, one in value.items()}
+        return {str(key): _shown(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_shown(one) for one in value]
     return without_credentials(value) if isinstance(value, str) else value
@@ -198,7 +200,9 @@ def _check_keys(values: Mapping[str, Any], schema: type, prefix: str) -> None:
     known = hints if prefix else ("tau", "layer", "rho", *hints)
     for key, value in values.items():
         if key not in hints:
-            raise RequestError(f"{prefix}{key} is not a setting{suggestion(key, known)}; there are {listing(known)}")
+            raise RequestError(
+                f"{prefix}{key} is not a setting{suggestion(str(key), known)}; there are {listing(known)}"
+            )
         if isinstance(value, bool) and hints[key] is not bool:
             raise RequestError(f"{prefix}{key}={str(value).lower()}: true and false are no values of this setting")
         if isinstance(value, str) and "\0" in value:

@@ -115,3 +115,9 @@ def test_hydra_plugins_cost_other_applications_nothing(environment: dict[str, st
     """Every Hydra application on the machine imports all plugins that are installed."""
     code = "import hydra_plugins.laser_sweep.launcher, hydra_plugins.laser_sweep.sweeper"
     assert "laser_sweep" not in modules_after(code, environment)
+
+
+def test_a_package_that_is_not_there_is_a_wrong_request(forks: Callable[..., dict[str, dict]]) -> None:
+    outcome = forks({"nope": ["--cfg", "job", "--package", "nope"]})["nope"]
+    assert (outcome["code"], outcome["out"]) == (2, "")
+    assert outcome["err"] == "package 'nope' not found in config\n"

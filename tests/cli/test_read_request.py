@@ -211,12 +211,14 @@ KEYS = sorted(
 
 
 def names(message: str, value: Any) -> bool:
-    """Whether a message shows a value; white space in it may be shown as another, a number as it was read."""
+    """Whether a message shows a value: white space in it as another, what does not print written out, and a number as
+    it was read."""
     if value is None or value == []:
         return True
     ways = [str(value), str(value).lower()] if isinstance(value, bool) else [str(value)]
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         ways += [str(int(float(value))), str(float(value))]
+    ways = ["".join(one if one.isprintable() or one.isspace() else repr(one)[1:-1] for one in way) for way in ways]
     return any("".join(way.split()) in "".join(message.split()) for way in ways)
 
 

@@ -75,6 +75,9 @@ LINES: dict[str, tuple[str, ...]] = {
     "--config-dir DATA/conf experiment=circle": ("round in a circle", "experiment=circle"),
     "--config-dir DATA/conf experiment=header": ("HYDRA_FULL_ERROR=1",),
     "--config-dir DATA/conf experiment=zero": ("store.path=a\\x00b", "character 0"),
+    "--config-dir DATA/conf experiment=numbers": ("cluster.1.5 is not a setting", "workers"),
+    "--config-dir DATA/conf experiment=binary": ("model.dtype=", "b'"),
+    "--config-dir DATA/conf experiment=mixed": ("model.roles.1",),
     "--config-dir DATA/conf search=nothing": ("search is missing", "search=grid"),
     # files
     "dataset.path=nowhere.parquet": ("dataset.path=nowhere.parquet", "prompt", "answer", ".parquet", ".csv"),
@@ -166,6 +169,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (experiments / "circle.yaml").write_text("defaults:\n  - circle\n")
     (experiments / "header.yaml").write_text("# @package [\nrho: 0.1\n")
     (experiments / "zero.yaml").write_text('# @package _global_\nstore: {path: "a\\0b"}\n')
+    (experiments / "numbers.yaml").write_text("# @package _global_\ncluster: {1.5: x}\n")
+    (experiments / "binary.yaml").write_text("# @package _global_\nmodel: {dtype: !!binary AAAA}\n")
+    (experiments / "mixed.yaml").write_text("# @package _global_\nmodel: {roles: {1: w1, fc_in: w2}}\n")
     (directory / "conf" / "search").mkdir()
     (directory / "conf" / "search" / "nothing.yaml").write_text("# @package _global_\nrho: 0.1\n")
     (directory / "header.csv").write_text("prompt,answer\n")

@@ -19,8 +19,6 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from laser_sweep.errors import RequestError
-
 AXES = ("tau", "layer", "rho")
 OPTIONS = "intervention.options."
 
@@ -66,6 +64,9 @@ def jobs(overrides: Sequence[Override]) -> list[list[str]]:
             continue
         values = [] if override.is_interval_sweep() else list(override.sweep_string_iterator())
         if not values:
+            # Not above: plugins are imported by every Hydra application on the machine.
+            from laser_sweep.errors import RequestError
+
             raise RequestError(
                 f"{override.input_line} says no values; list them, e.g. {key}=0.1,0.2 or {key}=range(0,4)"
             )
