@@ -94,9 +94,8 @@ def read_values(values: Mapping[str, Any]) -> Request:
     guard = plain.get("guard")
     for group in (plain.get("model"), plain.get("dataset"), guard.get("dataset") if isinstance(guard, dict) else None):
         _name_after_path(group)
-    config_json = json.dumps(
-        _without_secrets(plain), sort_keys=True, default=str
-    )  # YAML knows bytes, which are refused
+    # `default` serves values that are refused below, such as the bytes that YAML knows.
+    config_json = json.dumps(_without_secrets(plain), sort_keys=True, default=str)
     axes = Axes(
         tau=tuple(str(value) for value in _as_list("tau", plain.pop("tau", None))),
         layer=tuple(_layer(value) for value in _as_list("layer", plain.pop("layer", None))),

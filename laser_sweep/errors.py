@@ -15,9 +15,8 @@ class RequestError(Exception):
     """What was asked for is wrong. The message is one line: the value, what is allowed, the override that mends it."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(
-            _one_line(without_credentials(message))
-        )  # a value may have lines of its own, or be a whole file
+        # A value may have lines of its own, or be a whole file.
+        super().__init__(_one_line(without_credentials(message)))
 
 
 def _one_line(text: str) -> str:

@@ -21,8 +21,13 @@ def in_range(weight: torch.Tensor) -> tuple[torch.Tensor, int]:
     if weight.dtype != torch.float64 or not weight.numel() or not torch.isfinite(largest := weight.abs().max()):
         return dense, 0
     exponent = int(torch.frexp(largest).exponent)
-    half = exponent // 2  # 2^e itself may be beyond float64
-    return torch.ldexp(torch.ldexp(dense, torch.tensor(-half)), torch.tensor(half - exponent)), exponent
+    return _scaled(dense, -exponent), exponent
+
+
+def _scaled(matrix: torch.Tensor, exponent: int) -> torch.Tensor:
+    """The matrix times 2^e, in two steps as 2^e itself may be beyond float64."""
+    half = exponent // 2
+    return matrix * 2.0**half * 2.0 ** (exponent - half)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +75,4 @@ def factorise(weight: torch.Tensor) -> Factors:
     eigenvalues, vectors = torch.linalg.eigh(gram)
     # Contiguous, as what comes back from the disk: products round by how a matrix lies in memory.
     basis = vectors.flip(-1).to(in_full(weight).dtype).contiguous()
-    singular_values = torch.ldexp(eigenvalues.flip(-1).clamp(min=0).sqrt(), torch.tensor(exponent))
-    return Factors(basis, singular_values)
+    return Factors(basis, _scaled(eigenvalues.flip(-1).clamp(min=0).sqrt(), exponent))
