@@ -26,5 +26,5 @@ def load_export(directory: str | PathLike[str], **options: Any) -> PreTrainedMod
             f"{directory} is not a model that laser_sweep exported: it holds no readable {MANIFEST}; "
             "write one with python -m laser_sweep.export"
         ) from None
-    model: PreTrainedModel = auto.from_pretrained(file.parent, use_safetensors=True, **options)
+    model: PreTrainedModel = auto.from_pretrained(file.parent, trust_remote_code=False, use_safetensors=True, **options)
     return model

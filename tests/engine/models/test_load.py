@@ -273,7 +273,7 @@ def test_code_that_a_checkpoint_brings_along_is_never_run(directory: Path) -> No
         json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}})
     )
     (directory / "own.py").write_text(f"open({str(directory / 'ran')!r}, 'w')\nclass Own: pass\n")
-    with pytest.raises(RequestError, match="cannot be built by transformers"):
+    with pytest.raises(RequestError, match="comes with Python code of its own, which is never run"):
         load_skeleton(checkpoint(directory))
     assert not (directory / "ran").exists()
 

@@ -284,9 +284,10 @@ import psutil
 from laser_sweep.sweep.tracking.tracker import GuardedTracker, TrackingSpec
 from laser_sweep.sweep.tracking.wandb import WandbTracker
 
-tracker = GuardedTracker(WandbTracker(TrackingSpec(kind="wandb", mode="offline", dir=sys.argv[1])), print, patience=3)
+directory = sys.argv[1]  # now: the tracker hides the arguments from wandb while it starts, in another thread
+tracker = GuardedTracker(WandbTracker(TrackingSpec(kind="wandb", mode="offline", dir=directory)), print, patience=3)
 tracker.start("s", "{}")
-while not list(Path(sys.argv[1]).glob("wandb/offline-run-*/*.wandb")):
+while not list(Path(directory).glob("wandb/offline-run-*/*.wandb")):
     time.sleep(0.01)
 for one in psutil.Process().children():
     if one.name() == "wandb-core":
