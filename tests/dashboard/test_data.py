@@ -85,7 +85,7 @@ def act(store: ParquetStore, name: str, *arguments: int) -> None:
 
 
 @given(st.lists(actions, max_size=12))
-@settings(max_examples=30)
+@settings(max_examples=20)
 @example([("older", 0), ("older", 1)])  # nothing there is of today
 @example([("older", 0), ("older", 0), ("compact",), ("older", 2)])
 def test_what_is_followed_is_what_is_read_again(

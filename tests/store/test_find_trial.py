@@ -26,11 +26,11 @@ def keys(store: ParquetStore, make_result: MakeResult) -> list[str]:
     return [result.trial.key for result in results]
 
 
-def test_every_trial_is_found_by_its_key_and_by_the_shortest_beginning_that_is_its_own(
+def test_a_trial_is_found_by_its_key_and_by_the_shortest_beginning_that_is_its_own(
     store: ParquetStore, keys: list[str]
 ) -> None:
     rows = read_trials(store.root).set_index("trial_key")
-    for key in keys:
+    for key in keys[::6]:  # some of both halves
         length = next(n for n in range(1, 17) if sum(other.startswith(key[:n]) for other in keys) == 1)
         for asked in (key, key[:length], f" {key[:length].upper()} "):
             found = find_trial(store.root, asked)

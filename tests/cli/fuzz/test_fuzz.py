@@ -16,7 +16,7 @@ from .data_files import data_cases
 from .model_directories import model_cases
 from .overrides import GOOD, QUICK, SWEPT, WRONG, lines
 
-CASES = int(os.environ.get("FUZZ_CASES", "150"))
+CASES = int(os.environ.get("FUZZ_CASES", "100"))
 WRONG_VALUES = [f"{key}={value}" for key, values in WRONG.items() for value in values]
 
 

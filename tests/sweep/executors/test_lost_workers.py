@@ -106,8 +106,13 @@ def test_what_does_not_fit_goes_once_to_a_fresh_worker_with_half_the_batch(
     [result] = carried_out(on, fits, [fits.untouched("val")]).values()
     assert result.ok, result.error
     assert result.attempt == 2
+
+
+def test_what_does_not_fit_with_half_the_batch_either_fails(
+    job: Job, carried_out: Callable[..., dict[str, TrialResult]]
+) -> None:
     never = asking(job, hungry(job.task, 4095))
-    [result] = carried_out(on, never, [never.untouched("val")]).values()
+    [result] = carried_out("in_process", never, [never.untouched("val")]).values()
     assert result.status == "failed"
     assert result.attempt == 2
     assert result.error is not None
