@@ -25,13 +25,14 @@ class Call:
 class Calls:
     """What every worker is doing: a call each, but for those that are `idle`.
 
-    `kept` is work for one worker alone, which it gets when it is up.
+    `kept` is work for one worker alone, which it gets when it is up. `any_up` says whether any worker ever was.
     """
 
     def __init__(self, attempts: Attempts) -> None:
         self.attempts = attempts
         self.idle: list[ActorHandle] = []
         self.kept: dict[ActorHandle, Work] = {}
+        self.any_up = False
         self._under_way: dict[Any, Call] = {}
         self._failed_starts = 0
 
@@ -62,6 +63,7 @@ class Calls:
     def started(self, worker: ActorHandle) -> None:
         """A worker is up, and without work."""
         self._failed_starts = 0
+        self.any_up = True
         self.idle.append(worker)
 
     def failed_starts(self) -> int:

@@ -31,8 +31,10 @@ from laser_sweep.sweep.executors.queue import TrialQueue
 from laser_sweep.sweep.executors.spec import ClusterSpec
 from laser_sweep.sweep.protocols import Claim, Work, WorkResult, WorkUnit
 
+_log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
 _NODES_SECONDS = 5.0  # how often is looked for nodes that have joined
+_UP_SECONDS = 60.0  # after which it is said what may keep the first worker
 _CONNECTION_SECONDS = 5.0
 _ROUNDING = 1e-6  # five workers with 0.2 of a GPU each fill it, whatever 1 // 0.2 is in floats
 
@@ -72,6 +74,7 @@ class RayExecutor:
         self._payload: Any = None  # a reference to the workloads in Ray's object store
         self._resources: dict[str, float] = {}
         self._draining = False
+        self._warned = False
 
     def run(self, units: Sequence[WorkUnit], claim: Claim) -> Iterator[WorkResult]:
         num_trials = sum(len(unit.trials) for unit in units)
@@ -80,7 +83,7 @@ class RayExecutor:
         calls = Calls(Attempts(self._cluster.max_attempts))
         for worker in self._workers:
             calls.start(worker)
-        looked = time.monotonic()
+        begun = looked = time.monotonic()
         while calls.running() or ((len(self._queue) or calls.kept) and not self._draining):
             # A short wait, so that a signal handler gets its turn.
             ready, _ = ray.wait(calls.references(), num_returns=1, timeout=_POLL_SECONDS)
@@ -104,6 +107,8 @@ class RayExecutor:
                 looked = time.monotonic()
                 for worker in self._start_workers(len(self._queue) + len(self._workers)):
                     calls.start(worker)
+                if looked - begun > _UP_SECONDS and not calls.any_up and not self._warned:
+                    self._warn_of_no_worker(looked - begun)
             self._feed(calls, claim)
 
     def _result(self, call: Call, calls: Calls) -> WorkResult | Loss | None:
@@ -207,9 +212,8 @@ class RayExecutor:
         if gpus == "auto":
             gpus = 1 if available.get("GPU", 0) >= 1 else 0
         needed = {"CPU": float(self._cluster.cpus_per_worker), "GPU": float(gpus)}
-        if not any(
-            all(node["Resources"].get(name, 0) >= amount for name, amount in needed.items()) for node in ray.nodes()
-        ):
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(node.get(name, 0) >= amount for name, amount in needed.items()) for node in nodes):
             raise RequestError(
                 f"cluster.cpus_per_worker={self._cluster.cpus_per_worker} cluster.gpus_per_worker={gpus:g} "
                 "fits no node; "
@@ -228,6 +232,18 @@ class RayExecutor:
         if self._cluster.workers > fits and not self._workers:
             raise RequestError(f"cluster.workers={self._cluster.workers} do not fit: the cluster has room for {fits}")
         return self._cluster.workers
+
+    def _warn_of_no_worker(self, seconds: float) -> None:
+        """Ray does not say whether a worker waits for its place or takes long to load its model."""
+        self._warned = True
+        free, there = ray.available_resources(), ray.cluster_resources()
+        settings = {"CPU": "cpus_per_worker", "GPU": "gpus_per_worker"}
+        room = ", ".join(
+            f"{free.get(kind, 0):g} of {there.get(kind, 0):g} {kind}s are free, cluster.{settings[kind]}={amount:g}"
+            for kind, amount in self._resources.items()
+            if amount
+        )
+        _log.warning("no worker is up after %.0f s: they load the model, or wait for room (%s)", seconds, room)
 
     def _new_worker(self, *, halved: bool = False) -> ActorHandle:
         actor = ray.remote(_RayWorker).options(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -149,3 +150,29 @@ def test_a_trial_that_takes_too_long_is_killed_and_counted_and_the_others_go_on(
     assert late.error == "it took longer than cluster.trial_timeout_s=10 (attempt 2 of 2)"
     assert sorted(results) == sorted(trial.key for trial in trials[1:])
     assert all(result.ok for result in results.values())
+
+
+def test_it_is_said_once_when_no_worker_finds_room_and_the_sweep_begins_when_there_is_some(
+    job: Job,
+    ray_executor: type[RayExecutor],
+    workload: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    import ray
+
+    from laser_sweep.sweep.executors import ray as executors
+
+    monkeypatch.setattr(executors, "_UP_SECONDS", 1.0)
+    monkeypatch.setattr(executors, "_NODES_SECONDS", 0.2)
+    others = ray.util.placement_group([{"CPU": 6}])  # all that there are
+    ray.get(others.ready())
+    timer = threading.Timer(4, lambda: ray.util.remove_placement_group(others))
+    timer.start()
+    executor = ray_executor([workload(job)], ClusterSpec(gpus_per_worker=0, workers=1), CacheSpec())
+    [result] = executor.run(work_units([job.untouched("val")]), lambda work: True)
+    executor.close()
+    assert result.ok
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "wait for room (0 of 6 CPUs are free, cluster.cpus_per_worker=1)" in record.getMessage()
