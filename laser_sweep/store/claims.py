@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 HEARTBEAT_SECONDS = 10.0
+_OWNER = ".owner"
 STALE_SECONDS = 60.0
 """An owner on another machine that has shown no sign of life for so long is given up."""
 
@@ -27,7 +28,7 @@ class Claims:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.owner"
+        self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{_OWNER}"
         self._lock = FileLock(directory / self._name, thread_local=False)
         self._held: set[str] = set()
         self._left = threading.Event()
@@ -52,9 +53,13 @@ class Claims:
                 (self._directory / key).unlink()
 
     def leave(self) -> None:
-        """Drops all claims, and leaves no file behind."""
+        """Drops all claims, and leaves no file behind, nor any of an owner that was killed."""
         for key in list(self._held):
             self.drop(key)
+        with suppress(OSError):
+            if self._directory.is_dir():
+                self._enter()
+                self._sweep_up()
         if self._lock.is_locked:
             self._left.set()
             self._lock.release()
@@ -89,16 +94,30 @@ class Claims:
             with suppress(OSError):
                 os.utime(self._directory / self._name)
 
+    def _sweep_up(self) -> None:
+        """Removes what dead owners have left, which nobody may ever ask for again."""
+        for file in list(self._directory.iterdir()):
+            with suppress(FileNotFoundError):  # who else sweeps up may be there first
+                if not (self._runs(file) if file.suffix == _OWNER else self._lives(file)):
+                    file.unlink()
+
     def _lives(self, claim: Path) -> bool:
         """Whether the owner of a claim still runs."""
         try:
             name = claim.read_text()
-            owner = self._directory / name if name else claim  # one that is being written has no name yet
-            # Both by the clock of the file system.
-            fresh = (self._directory / self._name).stat().st_mtime - owner.stat().st_mtime < STALE_SECONDS
+            # One that is being written has no name yet.
+            return self._runs(self._directory / name) if name else self._fresh(claim)
         except FileNotFoundError:
             return False
-        if not name or name.rpartition("-")[0].rpartition("-")[0] != socket.gethostname():
+
+    def _fresh(self, file: Path) -> bool:
+        """Both times are by the clock of the file system."""
+        return (self._directory / self._name).stat().st_mtime - file.stat().st_mtime < STALE_SECONDS
+
+    def _runs(self, owner: Path) -> bool:
+        """Whether an owner still runs; the file of one that does not goes. Raises FileNotFoundError without one."""
+        fresh = self._fresh(owner)
+        if owner.name.rpartition("-")[0].rpartition("-")[0] != socket.gethostname():
             return fresh
         try:
             with FileLock(owner, timeout=0, thread_local=False):

@@ -104,6 +104,23 @@ def test_what_a_killed_process_was_running_is_free_at_once(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_last_who_leaves_sweeps_up_after_those_who_were_killed(
+    tmp_path: Path, other: Callable[..., subprocess.Popen[str]]
+) -> None:
+    killed, alive = other("a"), other("b")
+    assert answer(killed) == answer(alive) == [True]
+    killed.kill()
+    killed.wait()
+    Claims(tmp_path / "running").leave()  # nothing was claimed
+    left = sorted(file.name for file in (tmp_path / "running").iterdir())
+    assert left[0] == "b"
+    assert [name.split("-")[-2] for name in left[1:]] == [str(alive.pid)]
+    alive.kill()
+    alive.wait()
+    Claims(tmp_path / "running").leave()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_process_on_another_machine_lives_as_long_as_it_shows_signs_of_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Callable[..., subprocess.Popen[str]]
 ) -> None:
