@@ -20,11 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
-from laser_sweep.analysis.selection import Objective
 from laser_sweep.engine.editing.spec import CacheSpec
 from laser_sweep.engine.models.spec import ModelSpec, read_roles
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.errors import RequestError, listing, suggestion, without_credentials
+from laser_sweep.measures import Objective
 from laser_sweep.sweep.executors.spec import ClusterSpec
 from laser_sweep.sweep.jobs import EvaluationSpec, GuardSpec, Question
 from laser_sweep.sweep.measure import OnError

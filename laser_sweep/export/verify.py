@@ -26,7 +26,7 @@ from laser_sweep.export.chosen import Chosen
 from laser_sweep.export.factored import FactoredLinear
 from laser_sweep.store.reader import read_predictions
 from laser_sweep.store.stored import read_config, stored_trial
-from laser_sweep.trial import Evaluation, Trial
+from laser_sweep.trial import Evaluation, Predictions, Trial
 
 _TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "bfloat16": 0.5, "float16": 0.1}
 """How far log p of an answer may be from the stored one, in nats, by the dtype of the model, on the same device.
@@ -111,7 +111,7 @@ def verify(chosen: Chosen, base: Checkpoint, directory: Path, tolerance: float |
     worker = Worker(list(workloads.values()), opened=opened)
     for one, (_, examples) in zip(chosen.measured, asked, strict=True):
         (result,) = worker.run([Trial(model=exported.identity, edits=(), evaluation=examples)])
-        if result.metrics is None or result.predictions is None:
+        if result.metrics is None or not isinstance(result.predictions, Predictions):
             raise RequestError(f"the export cannot be asked: {result.error}")
         row = one.edited.row
         stored = read_predictions(chosen.store, row["trial_key"])
@@ -125,7 +125,7 @@ def verify(chosen: Chosen, base: Checkpoint, directory: Path, tolerance: float |
             Check(
                 split=one.split,
                 num_examples=result.metrics.num_examples,
-                accuracy=result.metrics.accuracy,
+                accuracy=result.metrics.score,
                 stored_accuracy=row["accuracy"],
                 stored_stderr=row["accuracy_stderr"],
                 difference=_largest(result.predictions.gold_log_prob - stored["gold_log_prob"].to_numpy()),

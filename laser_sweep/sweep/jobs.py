@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from laser_sweep.analysis.selection import Objective
 from laser_sweep.engine.models.checkpoint import Checkpoint, fetch_weights, find_checkpoint
 from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.engine.tasks.example import AskedModel, BadRow, Task
 from laser_sweep.engine.tasks.registry import check_family, load_task
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.errors import RequestError
+from laser_sweep.measures import Objective
 from laser_sweep.sweep.protocols import Candidate
 from laser_sweep.sweep.search.space import Axes, Intervention, Space, check_layers, check_taus, find_space
 from laser_sweep.sweep.search.spec import GridSpec, SearchSpec
@@ -145,7 +145,7 @@ class Job:
         order = {examples[place].id: number for number, place in enumerate(self.task.drawn(split, self.question.seed))}
         places = sorted(range(len(scores.example_ids)), key=lambda place: order[scores.example_ids[place]])
         ids = tuple(scores.example_ids[place] for place in places)
-        return ExampleScores(ids, scores.correct[places], scores.losses[places])
+        return ExampleScores(ids, scores.scores[places], scores.losses[places])
 
 
 def _evaluation(question: Question, task: Task, split: Split, limit: int | None = None) -> Evaluation:
