@@ -17,8 +17,8 @@ import laser_sweep.export.quantizer  # noqa: F401 - from_pretrained then knows f
 from laser_sweep.engine.models.checkpoint import Checkpoint
 from laser_sweep.engine.models.layout import Layout, find_blocks
 from laser_sweep.engine.models.load import load_model, load_tokenizer
-from laser_sweep.engine.tasks.example import AskedModel, Task
-from laser_sweep.engine.tasks.registry import check_family, load_task
+from laser_sweep.engine.tasks.example import AskedModel
+from laser_sweep.engine.tasks.registry import AnyTask, check_family, load_task
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.engine.worker import Worker, Workload
 from laser_sweep.errors import RequestError
@@ -157,7 +157,7 @@ def _resident(model: PreTrainedModel) -> Resident:
     )
 
 
-def _asked(row: Mapping[str, Any], base: Checkpoint) -> tuple[Task, Evaluation]:
+def _asked(row: Mapping[str, Any], base: Checkpoint) -> tuple[AnyTask, Evaluation]:
     """The data set of a stored trial, and which of its examples were asked: those that lead to the key of the trial."""
     trial = stored_trial(row)
     model = AskedModel(base.family, partial(_tokenizer, base))
