@@ -139,7 +139,7 @@ def measure(size: Size) -> Figures:
         )
         asked = [example.id for example in examples_asked(headline.job)]
         of_winner = answers.accuracy(headline.winner.trial.edits, asked)
-        assert abs(headline.winner.accuracy - of_winner) < 1e-9, (headline.winner.accuracy, of_winner)
+        assert abs(headline.winner.score - of_winner) < 1e-9, (headline.winner.score, of_winner)
     shares = shares_of(headline, median(rounds.factoring))
     show(
         words(size, jobs, found, rounds, rho, answers),

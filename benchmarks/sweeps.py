@@ -179,7 +179,7 @@ class Answers:
         for result in carried.ran:
             scores = store.scores(result.trial.key)
             assert scores is not None
-            self.add(result.trial.edits, dict(zip(scores.example_ids, scores.correct.tolist(), strict=True)))
+            self.add(result.trial.edits, dict(zip(scores.example_ids, scores.scores.tolist(), strict=True)))
 
     def accuracy(self, edits: tuple[Edit, ...], examples: Iterable[str]) -> float:
         return statistics.fmean(self._correct[edits, example] for example in examples)

@@ -20,11 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
-from laser_sweep.analysis.selection import Objective
 from laser_sweep.engine.editing.spec import CacheSpec
 from laser_sweep.engine.models.spec import ModelSpec, read_roles
+from laser_sweep.engine.tasks.registry import measures_of
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.errors import RequestError, listing, suggestion, without_credentials
+from laser_sweep.measures import EPISODES, Objective
 from laser_sweep.sweep.executors.spec import ClusterSpec
 from laser_sweep.sweep.jobs import EvaluationSpec, GuardSpec, Question
 from laser_sweep.sweep.measure import OnError
@@ -53,7 +54,7 @@ class Settings:
     intervention: Intervention
     evaluation: EvaluationSpec
     search: SearchSpec
-    objective: Objective
+    objective: Objective | Literal["auto"]
     cluster: ClusterSpec
     cache: CacheSpec
     tracking: TrackingSpec
@@ -112,7 +113,8 @@ def read_values(values: Mapping[str, Any]) -> Request:
     _check_ranges(settings)
     check_options(settings.intervention)
     space = Space(intervention=settings.intervention, places=(), rhos=axes.rho)
-    check_search(settings.search, [space], settings.objective)
+    objective = _objective(settings)
+    check_search(settings.search, [space], objective)
     return Request(
         settings,
         Question(
@@ -125,7 +127,7 @@ def read_values(values: Mapping[str, Any]) -> Request:
             seed=settings.seed,
             config_json=config_json,
             search=settings.search,
-            objective=settings.objective,
+            objective=objective,
             guard=settings.guard,
         ),
     )
@@ -263,12 +265,42 @@ def _describe(error: ValidationError, group: Sequence[str]) -> str:
     return f"{'.'.join(keys)}={first['input']}: {reasons}"
 
 
+def _objective(settings: Settings) -> Objective:
+    """The score of the data set's kind where the configuration leaves it open.
+
+    Raises RequestError for a measure that trials on the data set do not have, and for a search that needs one.
+    """
+    measures, name = measures_of(settings.dataset), settings.dataset.name
+    if measures is EPISODES and settings.search.name in _OF_ANSWERS:
+        others = listing(search for search in SPECS if search not in _OF_ANSWERS)
+        raise RequestError(
+            f"search={settings.search.name} goes by answers to prompts, but dataset={name} plays episodes; "
+            f"give one of {others}"
+        )
+    if settings.objective == "auto":
+        return measures.score.objective
+    if settings.objective.removeprefix("mean_") not in measures.objectives:
+        what = "plays episodes" if measures is EPISODES else "asks prompts"
+        raise RequestError(
+            f"objective={settings.objective} is not measured on dataset={name}, which {what}; "
+            f"give objective={' or '.join(measures.objectives)}"
+        )
+    return settings.objective
+
+
+_OF_ANSWERS = ("gradient", "racing")
+"""Searches by the gradient of the log-loss, and by bounds of right, wrong and log-loss."""
+
+
 def _check_ranges(settings: Settings) -> None:
     if not settings.store.path.strip():
         raise RequestError("store.path= is empty; give a directory")
     positive = {
         "evaluation.limit": settings.evaluation.limit,
         "evaluation.test_limit": settings.evaluation.test_limit,
+        "dataset.episodes": settings.dataset.episodes,
+        "dataset.max_steps": settings.dataset.max_steps,
+        "dataset.context": settings.dataset.context,
         "evaluation.batch_tokens": settings.evaluation.batch_tokens,
         "cluster.workers": None if settings.cluster.workers == "auto" else settings.cluster.workers,
         "cluster.cpus_per_worker": settings.cluster.cpus_per_worker,
@@ -296,7 +328,9 @@ def _check_ranges(settings: Settings) -> None:
     if isinstance(settings.search, RacingSpec) and not 0 < settings.search.error < 1:
         raise RequestError(f"search.error={settings.search.error} is no chance; give a number between 0 and 1")
     if settings.guard is not None and not settings.guard.bound >= 0:
-        raise RequestError(f"guard.bound={settings.guard.bound} refuses the untouched model; give nats, 0 or more")
+        loss = measures_of(settings.guard.dataset).loss
+        of = loss.unit.strip() or f"an {loss.name}"
+        raise RequestError(f"guard.bound={settings.guard.bound} refuses the untouched model; give {of}, 0 or more")
     timeout = settings.cluster.trial_timeout_s
     if timeout is not None and not 0 < timeout < math.inf:
         raise RequestError(f"cluster.trial_timeout_s={timeout} is no time; give seconds, or null for no limit")

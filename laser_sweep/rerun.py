@@ -12,6 +12,7 @@ import pandas as pd
 
 from laser_sweep.cli import make_executor
 from laser_sweep.config import Request, read_values
+from laser_sweep.engine.tasks.rollouts import Rollouts
 from laser_sweep.errors import RequestError
 from laser_sweep.store.reader import read_trials
 from laser_sweep.store.store import ParquetStore
@@ -49,8 +50,10 @@ class Variant:
 
     def prompts(self) -> Mapping[str, str]:
         """The prompts of the examples by example id."""
-        asked = self.trial.evaluation
-        examples = self.job.task.split(asked.split, asked.limit, asked.seed)
+        asked, task = self.trial.evaluation, self.job.task
+        if isinstance(task, Rollouts):
+            raise RequestError(f"trial {self.trial.key} plays episodes of {task.conditions.env.id}: it has no prompts")
+        examples = task.split(asked.split, asked.limit, asked.seed)
         return {example.id: example.prompt for example in examples}
 
     def measure(self) -> TrialResult:
@@ -172,7 +175,7 @@ def _configuration(row: pd.Series[Any], method: str) -> dict[str, Any]:
             **(on_val if row["split"] == "val" else on_test),
         },
         "search": {"name": "grid"},
-        "objective": "accuracy",
+        "objective": "auto",
         "tracking": {"kind": "none"},
         "resume": "errored",
         "dry_run": False,

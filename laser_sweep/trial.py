@@ -12,6 +12,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from laser_sweep.measures import ANSWERS, EPISODES, Measures
+
 TAUS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_up", "fc_out")
 """Names of the matrix types τ, in the order in which a block applies them."""
 
@@ -26,7 +28,9 @@ METRIC_VERSION = 3
 """Part of every trial key: raise it when a change to scoring changes a number."""
 
 Split: TypeAlias = Literal["val", "test"]
-Family: TypeAlias = Literal["causal", "masked"]
+Family: TypeAlias = Literal["causal", "masked", "decision_transformer"]
+Scores: TypeAlias = npt.NDArray[np.bool_] | npt.NDArray[np.float64]
+"""Whether each answer is right, or the return of each episode; (examples,)."""
 Option: TypeAlias = bool | int | float | str
 
 
@@ -161,18 +165,23 @@ class Trial:
 class Metrics:
     """Figures of merit over the examples of one trial; fractions are in 0..1, None where a figure has no meaning.
 
+    Of answers to prompts: `accuracy`, and what follows it down to `prediction_counts`.
     `log_loss` is the mean of -log p(gold) / answer length over the full vocabulary, in nats. Where the answers are
     classes: `majority_accuracy` is what the best constant answer gets, `balanced_accuracy` the mean recall over
     classes, `prediction_counts` how often the model said which. Where an answer is one token: `top1_accuracy` and the
     like say how often the gold text is among the most probable tokens. `f1` is that of generated text.
     `group_accuracy` is the share of groups whose examples are all right, of those with all examples here.
     `num_skipped` counts the rows that could not be asked.
+
+    Of episodes in an environment: `mean_return` is the mean of the sums of their rewards and `return_stderr` its
+    standard error, sd / √n; `action_error` is the mean over episodes of the mean squared error of the model's actions
+    against recorded ones; `success_rate` the share of episodes that the environment counts as solved.
     """
 
     num_examples: int
-    accuracy: float
-    accuracy_stderr: float
-    log_loss: float
+    accuracy: float | None = None
+    accuracy_stderr: float | None = None
+    log_loss: float | None = None
     num_skipped: int = 0
     majority_accuracy: float | None = None
     balanced_accuracy: float | None = None
@@ -182,6 +191,32 @@ class Metrics:
     f1: float | None = None
     group_accuracy: float | None = None
     prediction_counts: tuple[tuple[str, int], ...] | None = None
+    mean_return: float | None = None
+    return_stderr: float | None = None
+    action_error: float | None = None
+    success_rate: float | None = None
+
+    @property
+    def measures(self) -> Measures:
+        """Which of these figures are the score and the loss."""
+        return ANSWERS if self.mean_return is None else EPISODES
+
+    @property
+    def score(self) -> float:
+        """The figure that says how good the model is: the larger the better."""
+        value = self.accuracy if self.mean_return is None else self.mean_return
+        if value is None:
+            raise ValueError("neither accuracy nor return was measured")
+        return value
+
+    @property
+    def score_stderr(self) -> float | None:
+        return self.accuracy_stderr if self.mean_return is None else self.return_stderr
+
+    @property
+    def loss(self) -> float | None:
+        """The figure that decides between equals: the smaller the better. None where it was not measured."""
+        return self.log_loss if self.mean_return is None else self.action_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,13 +244,41 @@ class Predictions:
     relation: tuple[str | None, ...]
     frequency: tuple[float | None, ...]
 
+    @property
+    def scores(self) -> Scores:
+        return self.correct
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episodes:
+    """How each episode went; every array is (episodes,).
+
+    `example_id` is the seed with which the environment was reset. `returns` are the sums of all rewards, `lengths` the
+    numbers of steps. `success` says which episodes the environment counts as solved, None where it does not say;
+    `action_error` is the mean squared error against the recorded actions of the same seed, nan where there are none.
+    """
+
+    example_id: tuple[str, ...]
+    target_return: float
+    returns: npt.NDArray[np.float64]
+    lengths: npt.NDArray[np.int64]
+    success: npt.NDArray[np.bool_] | None
+    action_error: npt.NDArray[np.float64]
+
+    @property
+    def scores(self) -> Scores:
+        return self.returns
+
 
 @dataclass(frozen=True, slots=True)
 class ExampleScores:
-    """How a trial did on each example: right or not (examples,), and -log p(gold) / length of the answer, in nats."""
+    """How a trial did on each example: its score (examples,), and its loss (examples,), nan where there is none.
+
+    The loss of an answer is -log p(gold) / length, in nats, that of an episode its action error.
+    """
 
     example_ids: tuple[str, ...]
-    correct: npt.NDArray[np.bool_]
+    scores: Scores
     losses: npt.NDArray[np.float64]
 
 
@@ -257,15 +320,15 @@ class Footprint:
 class TrialResult:
     """What became of a trial. `done` has metrics; `failed` has the reason in `error`. Times are UTC seconds since 1970.
 
-    `footprints` has one for each edit, in their order, and is empty where none was made. `gain` is accuracy minus the
-    untouched model's on the same examples, `gain_p_value` its exact McNemar test.
+    `footprints` has one for each edit, in their order, and is empty where none was made. `gain` is the score, accuracy
+    or mean return, minus the untouched model's on the same examples, `gain_p_value` that of its test (`Measures.test`).
     """
 
     trial: Trial
     status: Literal["done", "failed"]
     error: str | None = None
     metrics: Metrics | None = None
-    predictions: Predictions | None = None
+    predictions: Predictions | Episodes | None = None
     footprints: tuple[Footprint, ...] = ()
     gain: float | None = None
     gain_p_value: float | None = None

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import binomtest, sem, ttest_rel
 
 from laser_sweep.store.reader import read_trials
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.trial import (
     Edit,
+    Episodes,
     Evaluation,
     Footprint,
     Matrix,
@@ -99,10 +100,22 @@ def done(
         frequency=tuple(frequency) if frequency is not None else (None,) * n,
     )
     stderr = float(np.sqrt(accuracy * (1 - accuracy) / n))
+    figures = Metrics(num_examples=n, accuracy=accuracy, accuracy_stderr=stderr, log_loss=log_loss, **metrics)
+    return _finished(trial, figures, predictions, gain, p_value, at)
+
+
+def _finished(
+    trial: Trial,
+    metrics: Metrics,
+    predictions: Predictions | Episodes,
+    gain: float | None,
+    p_value: float | None,
+    at: float,
+) -> TrialResult:
     return TrialResult(
         trial=trial,
         status="done",
-        metrics=Metrics(num_examples=n, accuracy=accuracy, accuracy_stderr=stderr, log_loss=log_loss, **metrics),
+        metrics=metrics,
         predictions=predictions,
         footprints=tuple(Footprint(rank=1, parameters=1000) for _ in trial.edits),
         gain=gain,
@@ -131,3 +144,40 @@ def written(root: Path, results: Iterable[TrialResult], config_json: str = "{}")
 def rows(root: Path, results: Iterable[TrialResult], config_json: str = "{}") -> pd.DataFrame:
     """The rows of these results as a reader sees them."""
     return read_trials(written(root, results, config_json).root)
+
+
+def played(
+    trial: Trial,
+    returns: Sequence[float] | npt.NDArray[np.float64],
+    untouched: Sequence[float] | None = None,
+    *,
+    errors: Sequence[float] | None = None,
+    solved_at: float | None = None,
+    at: float = 0.0,
+) -> TrialResult:
+    """A finished trial of episodes, `at` seconds after the others; its gain is over the returns of the untouched
+    model."""
+    got = np.asarray(returns, dtype=np.float64)
+    n = len(got)
+    gain = p_value = None
+    if untouched is not None:
+        gain, p_value = float(np.mean(got - untouched)), float(ttest_rel(got, untouched).pvalue)
+        p_value = 1.0 if np.isnan(p_value) else p_value
+    success = None if solved_at is None else got >= solved_at
+    error = np.full(n, np.nan) if errors is None else np.asarray(errors, dtype=np.float64)
+    metrics = Metrics(
+        num_examples=n,
+        mean_return=float(got.mean()),
+        return_stderr=float(sem(got)),
+        action_error=None if errors is None else float(error.mean()),
+        success_rate=None if success is None else float(success.mean()),
+    )
+    episodes = Episodes(
+        example_id=tuple(map(str, range(n))),
+        target_return=-70.0,
+        returns=got,
+        lengths=np.arange(n) + 10,
+        success=success,
+        action_error=error,
+    )
+    return _finished(trial, metrics, episodes, gain, p_value, at)

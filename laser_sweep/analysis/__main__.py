@@ -18,6 +18,7 @@ from laser_sweep.analysis.flips import flips
 from laser_sweep.analysis.frequency import join_counts
 from laser_sweep.analysis.tables import Page, components_page, flips_page, frequency_page, paraphrases_page
 from laser_sweep.errors import RequestError, listing
+from laser_sweep.measures import ANSWERS, measures_of
 from laser_sweep.store.reader import find_trial, read_predictions, read_trials
 
 _PLAIN_WIDTH = 120  # of tables where standard output is not a terminal
@@ -79,6 +80,11 @@ def _edited(store: str, key: str) -> pd.Series[Any]:
         raise RequestError(f"trial {row['trial_key']} is the untouched model; give one with an edit")
     if row["status"] != "done":
         raise RequestError(f"trial {row['trial_key']} failed and has no answers: {row['error']}")
+    if measures_of(row) is not ANSWERS:
+        raise RequestError(
+            f"trial {row['trial_key']} played episodes and answered nothing; hold it against others with "
+            "python -m laser_sweep.store compare"
+        )
     return row
 
 

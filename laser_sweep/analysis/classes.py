@@ -52,7 +52,7 @@ def flip_to_constant(winner: Metrics, untouched: Metrics) -> str | None:
         if value is not None
     )
     whatever = "whatever is asked" + (f" ({figures})" if figures else "")
-    what = "gain" if winner.accuracy > untouched.accuracy else "change"
+    what = "gain" if winner.score > untouched.score else "change"
     if before is None:
         return (
             f"the winner says {said} of the examples: it answers the same {whatever}, "
@@ -69,5 +69,5 @@ def _beats_majority(metrics: Metrics) -> bool:
 
     Where nearly all examples are of one class, a model that knows every answer says that class nearly always too.
     """
-    majority = metrics.majority_accuracy
-    return majority is not None and metrics.accuracy - majority > metrics.accuracy_stderr
+    majority, stderr = metrics.majority_accuracy, metrics.score_stderr
+    return majority is not None and stderr is not None and metrics.score - majority > stderr

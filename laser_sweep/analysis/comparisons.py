@@ -10,10 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from laser_sweep.measures import ANSWERS, EPISODES, Measures
 from laser_sweep.trial import content_key
 
 _IDENTITY = ("model", "model_revision", "dtype", "dataset", "split", "limit")
-_SAME = 1e-9  # rounding of accuracy minus gain
+_SAME = 1e-9  # rounding of score minus gain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,7 +44,7 @@ class ComparisonView:
     def title(self) -> str:
         """`gptj on fever, val (2,617 examples)`."""
         count = self.num_examples
-        examples = [] if count is None else [f"{count:,} example{'' if count == 1 else 's'}"]
+        examples = [] if count is None else [f"{count:,} {self.measures.example}{'' if count == 1 else 's'}"]
         limit = [] if self.limit is None else [f"limit {self.limit:,}"]
         details = f" ({', '.join(examples + limit)})" if examples or limit else ""
         return f"{self.model} on {self.dataset}, {self.split}{details}{f' #{self.number}' if self.number > 1 else ''}"
@@ -60,20 +61,25 @@ class ComparisonView:
         return untouched_row(self.trials)
 
     @property
+    def measures(self) -> Measures:
+        """What its trials are judged by."""
+        return measures_in(self.trials)
+
+    @property
     def edited(self) -> pd.DataFrame:
         """The rows of edited models, failed ones among them."""
         return self.trials[~is_untouched(self.trials)]
 
-    def ranked(self, objective: Literal["accuracy", "log_loss"] = "accuracy") -> pd.DataFrame:
+    def ranked(self, by: Literal["score", "loss"] = "score") -> pd.DataFrame:
         """The rows of finished trials, best first; of those that are alike in everything the untouched model first."""
-        return ranked(self.trials, objective)
+        return ranked(self.trials, by)
 
-    def winner(self, objective: Literal["accuracy", "log_loss"] = "accuracy") -> pd.Series[Any] | None:
-        """The row with the best accuracy, of equals the one with the lowest log-loss; None where nothing is done.
+    def winner(self, by: Literal["score", "loss"] = "score") -> pd.Series[Any] | None:
+        """The row with the best score, of equals the one with the lowest loss; None where nothing is done.
 
-        The untouched model takes part. With `objective="log_loss"` it is the other way round.
+        The untouched model takes part. With `by="loss"` it is the other way round.
         """
-        order = self.ranked(objective)
+        order = self.ranked(by)
         return None if order.empty else order.iloc[0]
 
 
@@ -142,18 +148,24 @@ def families(views: Sequence[ComparisonView]) -> list[list[ComparisonView]]:
     return found
 
 
-def ranked(trials: pd.DataFrame, objective: Literal["accuracy", "log_loss"] = "accuracy") -> pd.DataFrame:
+def measures_in(trials: pd.DataFrame) -> Measures:
+    """What the trials of one comparison are judged by."""
+    return EPISODES if trials["mean_return"].notna().any() else ANSWERS
+
+
+def ranked(trials: pd.DataFrame, by: Literal["score", "loss"] = "score") -> pd.DataFrame:
     """The finished rows, best first, in the order of `analysis.selection.ranked`."""
     done = trials[trials["status"].eq("done")]
+    measures = measures_in(trials)
     keys = pd.DataFrame(
         {
-            "accuracy": -done["accuracy"].astype(float),
-            "log_loss": done["log_loss"].astype(float),
+            "score": -done[measures.score.column].astype(float),
+            "loss": done[measures.loss.column].astype(float),
             "edited": ~is_untouched(done),
             "trial_key": done["trial_key"],
         }
     )
-    first, second = ("accuracy", "log_loss") if objective == "accuracy" else ("log_loss", "accuracy")
+    first, second = ("score", "loss") if by == "score" else ("loss", "score")
     return done.loc[keys.sort_values([first, second, "edited", "trial_key"]).index]
 
 
@@ -167,8 +179,9 @@ def _by_examples(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Cuts rows that are named alike into those that were asked the same.
 
     Rows do not say which examples they are of, but each was held against the untouched model on its own, so that
-    accuracy minus gain is that one's accuracy. Where this does not tell, the configuration does.
+    its score minus gain is that one's score. Where this does not tell, the configuration does.
     """
+    score = measures_in(rows).score.column
     untouched = rows[is_untouched(rows) & rows["status"].eq("done")].sort_values("trial_key")
     if len(untouched) < 2:
         yield rows
@@ -176,9 +189,9 @@ def _by_examples(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
     asked = {key: _asked(config) for key, config in zip(untouched["trial_key"], untouched["config_json"], strict=True)}
     homes = []
     for _, row in rows.iterrows():
-        base = row["accuracy"] - row["gain"]
+        base = row[score] - row["gain"]
         same_count = untouched["num_examples"].eq(row["num_examples"])
-        alike = untouched[same_count & (untouched["accuracy"] - base).abs().lt(_SAME)]
+        alike = untouched[same_count & (untouched[score] - base).abs().lt(_SAME)]
         candidates = list(alike["trial_key"]) or list(untouched["trial_key"])
         same = [key for key in candidates if asked[key] == _asked(row["config_json"])]
         homes.append(row["trial_key"] if row["trial_key"] in asked else (same or candidates)[0])

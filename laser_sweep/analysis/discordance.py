@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import stdtrit
 from scipy.stats import binom
+
+from laser_sweep.analysis.comparisons import measures_in
+from laser_sweep.measures import EPISODES
 
 Reals = npt.NDArray[np.float64]
 
@@ -39,10 +43,14 @@ def gain_stderr(trials: pd.DataFrame) -> pd.Series[float]:
     """Standard error of the gain of each row of `trials`, in 0..1, of the mean of paired differences (Miller 2024).
 
     inf where at most one more example is right or wrong than without the edit: the row does not tell how many changed,
-    and the test's p-value is 1 however many did. Rows without a p-value have the error of the accuracy instead, which
-    is larger than that of the gain as a rule.
+    and the test's p-value is 1 however many did. Rows without a p-value have the error of the score instead, which is
+    larger than that of the gain as a rule. Of episodes it is the error with which Student's t has that p-value.
     """
     gain, p_value, count = (trials[name].astype(float) for name in ("gain", "gain_p_value", "num_examples"))
+    if measures_in(trials) is EPISODES:
+        quantile = pd.Series(stdtrit(count - 1, 1 - p_value / 2), index=trials.index)
+        stderr = (gain.abs() / quantile).where(quantile.gt(0), np.inf)
+        return stderr.where(p_value.notna(), trials["return_stderr"].astype(float))
     changed = pd.Series(changed_answers(gain, p_value, count), index=trials.index)
     stderr = ((changed / count - gain**2).clip(lower=0) / count) ** 0.5
     undecided = p_value.notna() & changed.isna()

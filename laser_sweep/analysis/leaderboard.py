@@ -28,6 +28,8 @@ COLUMNS = (
     "accuracy",  # ours, fractions in 0..1, as all accuracies here
     "stderr",
     "log_loss",  # nats
+    "mean_return",  # ours, of episodes, which have no accuracy; `stderr` is then its standard error
+    "action_error",
     "num_examples",
     "published_accuracy",
     "published_stderr",
@@ -84,6 +86,7 @@ def _rows(test: ComparisonView, winner: pd.Series[Any], published: PublishedLase
     for which, row in zip(_WHICH, (test.untouched, winner), strict=True):
         if row is None:
             continue
+        score, loss = test.measures.score, test.measures.loss
         ours = {
             "model": test.model,
             "dataset": test.dataset,
@@ -91,9 +94,9 @@ def _rows(test: ComparisonView, winner: pd.Series[Any], published: PublishedLase
             "model_revision": test.model_revision,
             "which": which,
             "trial_key": row["trial_key"],
-            "accuracy": float(row["accuracy"]),
-            "stderr": float(row["accuracy_stderr"]),
-            "log_loss": float(row["log_loss"]),
+            score.column: float(row[score.column]),
+            "stderr": float(row[score.stderr]),
+            loss.column: float(row[loss.column]),
             "num_examples": int(row["num_examples"]),
         }
         if published is not None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr
+
+from laser_sweep.analysis.statistics import PairedGain
+from laser_sweep.measures import ANSWERS, Measures
 
 _NORMAL = NormalDist()
 
@@ -65,3 +70,45 @@ def expected_best_of_null(discordance: float, num_examples: int, num_trials: int
     cumulative = np.clip(np.cumsum(probabilities), 0.0, 1.0) ** num_trials  # of the maximum
     sums = np.arange(-num_examples, num_examples + 1)
     return float(sums @ np.diff(cumulative, prepend=0.0)) / num_examples
+
+
+def examples_needed_for_mean(gain: float, deviation: float, num_trials: int, error: float = 0.05) -> int:
+    """`examples_needed`, with probability 0.8, of a mean gain of differences whose standard deviation is `deviation`.
+
+    The size is that of a two-sided z-test at error / num_trials: n = ((z(1 - error / 2M) + z(0.8)) sd / g)².
+    """
+    if not gain > 0 or num_trials < 1:
+        raise ValueError(f"gain={gain:g} of num_trials={num_trials}: needs a gain above 0 and at least one trial")
+    both = -_NORMAL.inv_cdf(error / (2 * num_trials)) + _NORMAL.inv_cdf(0.8)
+    return math.ceil((both * deviation / gain) ** 2)
+
+
+def expected_best_of_normal(stderr: float, num_trials: int) -> float:
+    """`expected_best_of_null` of mean gains, normal with this standard error: stderr · E[max of that many N(0, 1)]."""
+    if num_trials < 1:
+        raise ValueError(f"num_trials={num_trials}: a winner is picked from at least one trial")
+    grid = np.linspace(-9.0, 9.0, 18_001)
+    return stderr * float(((grid[1:] + grid[:-1]) / 2) @ np.diff(ndtr(grid) ** num_trials))
+
+
+@dataclass(frozen=True, slots=True)
+class Luck:
+    """Too few examples for a winner: `best` is the gain that the best of so many trials without any effect would show,
+    `needed` are the examples that tell the winner's gain from that."""
+
+    best: float
+    needed: int
+
+
+def luck(paired: PairedGain, num_examples: int, num_trials: int, measures: Measures) -> Luck | None:
+    """None where the winner of so many trials was picked on enough examples, and where it gained nothing."""
+    if num_trials < 2 or num_examples < 2 or paired.gain <= 0:
+        return None
+    if measures is ANSWERS:
+        changed = (paired.wins + paired.losses) / num_examples
+        needed = examples_needed(paired.gain, changed, num_trials)
+        best = expected_best_of_null(changed, num_examples, num_trials)
+    else:
+        needed = examples_needed_for_mean(paired.gain, paired.stderr * math.sqrt(num_examples), num_trials)
+        best = expected_best_of_normal(paired.stderr, num_trials)
+    return Luck(best, needed) if num_examples < needed else None

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal, TypeAlias
 
+from laser_sweep.measures import Objective, by_score
 from laser_sweep.trial import Trial, TrialResult
-
-Objective: TypeAlias = Literal["accuracy", "log_loss", "mean_accuracy", "mean_log_loss"]
-"""What decides: accuracy, as published, or log-loss; the other decides between equals. `mean_…` is over several data
-sets, which then have one winner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +22,25 @@ class Standing:
         return self.results[0].trial
 
     @property
-    def accuracy(self) -> float:
-        """The mean over the data sets."""
-        return fmean(result.measured().accuracy for result in self.results)
+    def score(self) -> float:
+        """Accuracy or return, the mean over the data sets."""
+        return fmean(result.measured().score for result in self.results)
 
     @property
-    def log_loss(self) -> float:
-        """The mean over the data sets, in nats."""
-        return fmean(result.measured().log_loss for result in self.results)
+    def loss(self) -> float:
+        """Log-loss in nats or action error, the mean over the data sets; where it is not measured, minus the score."""
+        losses = [result.measured().loss for result in self.results]
+        known = [loss for loss in losses if loss is not None]
+        return fmean(known) if len(known) == len(losses) else -self.score
 
     def value(self, objective: Objective) -> tuple[float, float]:
         """What the objective looks at first, and what it looks at between equals; each the larger the better."""
-        first, second = self.accuracy, -self.log_loss
-        return (first, second) if objective.endswith("accuracy") else (second, first)
+        first, second = self.score, -self.loss
+        return (first, second) if by_score(objective) else (second, first)
+
+    def figure(self, objective: Objective) -> float:
+        """The figure that the objective looks at first."""
+        return self.score if by_score(objective) else self.loss
 
 
 def ranked(standings: Iterable[Standing], objective: Objective = "accuracy") -> list[Standing]:

@@ -1,4 +1,4 @@
-"""Statistics of paired answers: two models, the same examples."""
+"""Statistics of pairs: two models, the same examples."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
+from scipy.special import stdtr, stdtrit
 
-Correct = npt.NDArray[np.bool_]
+from laser_sweep.trial import Scores
 
 _Z = 1.959963984540054  # normal quantile 0.975, of the two-sided 95 % interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedGain:
-    """Accuracy of one model minus another's on the same examples, in -1..1, with what it is worth.
+    """The mean score of one model minus another's on the same examples, with what it is worth.
 
-    `wins` counts the examples that only the one got right, `losses` those that only the other did; `low` and `high` are
-    the 95 % confidence interval of the gain.
+    Scores are right or wrong, and the gain in -1..1, or returns. `wins` counts the examples on which the one scores
+    more, `losses` those on which the other does; `low` and `high` are the 95 % confidence interval of the gain.
     """
 
     gain: float
@@ -31,20 +32,22 @@ class PairedGain:
     high: float
 
 
-def paired_gain(edited: Correct, untouched: Correct) -> PairedGain:
-    """Compares which examples two models got right, each (examples,).
+def paired_gain(edited: Scores, untouched: Scores) -> PairedGain:
+    """Compares the scores of two models, each (examples,): McNemar's test where they are right or wrong, else t.
 
     With b examples only the edited model gets right and c only the untouched one, of n: the gain is (b - c) / n, its
     standard error sqrt((b + c) / n - ((b - c) / n)^2) / sqrt(n) (Miller, arXiv 2411.00640), the p-value that of the
-    exact McNemar test, and the interval Tango's.
+    exact McNemar test, and the interval Tango's. Of returns, p-value and interval are those of Student's t for the mean
+    of the differences, whose standard error is sd / sqrt(n); a single pair says nothing: p = 1, and no bounds.
     """
     if edited.shape != untouched.shape:
         raise ValueError(f"{edited.shape} and {untouched.shape} answers cannot be paired")
     count = len(edited)
     if count == 0:
         raise ValueError("no answers: a gain needs at least one example")
-    wins = int((edited & ~untouched).sum())
-    losses = int((untouched & ~edited).sum())
+    wins, losses = int((edited > untouched).sum()), int((untouched > edited).sum())
+    if edited.dtype != np.bool_:
+        return _mean_gain(edited.astype(np.float64) - untouched.astype(np.float64), wins, losses)
     gain = (wins - losses) / count
     variance = (wins + losses) / count - gain**2
     low, high = tango_interval(wins, losses, count)
@@ -56,6 +59,22 @@ def paired_gain(edited: Correct, untouched: Correct) -> PairedGain:
         losses=losses,
         low=low,
         high=high,
+    )
+
+
+def _mean_gain(differences: npt.NDArray[np.float64], wins: int, losses: int) -> PairedGain:
+    """The mean of paired differences (examples,) with Student's t."""
+    count, gain = len(differences), float(differences.mean())
+    if count == 1:
+        return PairedGain(
+            gain=gain, stderr=math.inf, p_value=1.0, wins=wins, losses=losses, low=-math.inf, high=math.inf
+        )
+    stderr = float(differences.std(ddof=1)) / math.sqrt(count)
+    # Where all differences are the same number, they leave no doubt, unless that number is 0.
+    p_value = 2 * float(stdtr(count - 1, -abs(gain) / stderr)) if stderr > 0 else float(gain == 0)
+    width = float(stdtrit(count - 1, 0.975)) * stderr
+    return PairedGain(
+        gain=gain, stderr=stderr, p_value=p_value, wins=wins, losses=losses, low=gain - width, high=gain + width
     )
 
 

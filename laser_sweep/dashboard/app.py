@@ -125,7 +125,7 @@ class Dashboard:
             listed = trials.listed(context)
         except RequestError:
             listed = context.trials.iloc[:0]
-        model, _ = tables.column_filters(view, trials.columns(view))
+        model, _ = tables.column_filters(view, trials.columns(context))
         found, number = rows.asked_for(
             rows.on_screen(listed), {**request, "filterModel": request.get("filterModel") or model}
         )

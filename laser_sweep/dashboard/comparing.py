@@ -89,6 +89,19 @@ def side_by_side(predictions: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return joined.assign(right=joined[[f"right_{number}" for number in range(len(predictions))]].sum(axis=1))
 
 
+def episodes_side_by_side(predictions: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """What each trial got in the episodes that all of them played.
+
+    Columns: `example_id`, `gold` (the target), and for trial number i `return_i` and `length_i`.
+    """
+    joined = predictions[0][["example_id", "gold"]]
+    for number, table in enumerate(predictions):
+        names = {"episode_return": f"return_{number}", "episode_length": f"length_{number}"}
+        played = table[["example_id", "gold", *names]].rename(columns=names)
+        joined = joined.merge(played, on=["example_id", "gold"], validate="one_to_one")
+    return joined
+
+
 def disagreements(joined: pd.DataFrame, number: int) -> pd.DataFrame:
     """The rows of `side_by_side` of `number` trials where one is right and another wrong."""
     return joined[joined["right"].between(1, number - 1)]

@@ -215,9 +215,11 @@ def _read_table(store: ParquetStore, file: Path, schema: pa.Schema, only: str | 
 
 
 def in_order(trials: pa.Table) -> pd.DataFrame:
-    """Trials as `reader.read_trials` returns them: val first, best accuracy first, then least log-loss."""
+    """Trials as `reader.read_trials` returns them: val first, best score first, then least loss."""
     frame: pd.DataFrame = trials.to_pandas()
     frame = frame.sort_values(
-        ["split", "accuracy", "log_loss", "trial_key"], ascending=[False, False, True, True], na_position="last"
+        ["split", "accuracy", "mean_return", "log_loss", "action_error", "trial_key"],
+        ascending=[False, False, False, True, True, True],
+        na_position="last",
     )
     return frame.reset_index(drop=True)

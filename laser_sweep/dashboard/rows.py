@@ -13,7 +13,8 @@ from laser_sweep.figures.words import place_text
 
 _COPIED = ("trial_key", "sweep", "model", "dataset", "split", "intervention", "tau", "status", "num_examples")
 _NAMES = {"gain_p_value": "p_value", "log_loss": "log_loss", "parameters": "parameters", "error": "error"}
-_PERCENT = ("accuracy", "accuracy_stderr", "gain")
+_PERCENT = ("accuracy", "accuracy_stderr")
+_EPISODES = ("mean_return", "return_stderr", "action_error")
 
 
 def on_screen(trials: pd.DataFrame) -> pd.DataFrame:
@@ -21,6 +22,9 @@ def on_screen(trials: pd.DataFrame) -> pd.DataFrame:
     frame = trials[[*_COPIED, *_NAMES]].rename(columns=_NAMES)
     for name in _PERCENT:
         frame[name] = 100 * trials[name].astype(float)
+    for name in _EPISODES:
+        frame[name] = trials[name].astype(float)
+    frame["gain"] = trials["gain"].astype(float) * trials["mean_return"].isna().map({True: 100.0, False: 1.0})
     frame["layer"] = trials["layer"].astype(float)
     frame["rho"] = trials["rho"].astype(float)
     frame["seconds"] = trials[["seconds_factor", "seconds_edit", "seconds_eval"]].astype(float).sum(axis=1)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from laser_sweep.analysis.statistics import PairedGain
+from laser_sweep.measures import Measure, measures_of
 
 NOTHING = "–"
 
@@ -19,24 +20,42 @@ SHARES = {
     "top10_accuracy": "top 10",
     "f1": "F1",
     "group_accuracy": "groups wholly right",
+    "success_rate": "success",
 }
 """Columns with fractions that not every data set has, and what they are called."""
 
 
-def accuracy(row: pd.Series[Any] | None) -> str:
-    """`45.4 ± 2.3 %`."""
-    if row is None or pd.isna(row["accuracy"]):
+def score(row: pd.Series[Any] | None) -> str:
+    """`45.4 ± 2.3 %`, of accuracy or return."""
+    if row is None:
         return NOTHING
-    return f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_stderr']:.1f} %"
+    measure = measures_of(row).score
+    return measure.text(row[measure.column], row[measure.stderr]) or NOTHING
+
+
+def loss(row: pd.Series[Any] | None) -> str:
+    """`0.567`, of log-loss or action error."""
+    if row is None:
+        return NOTHING
+    measure = measures_of(row).loss
+    return measure.number(row[measure.column]) or NOTHING
+
+
+def loss_with_error(row: pd.Series[Any], error: float | None) -> str:
+    """`0.567 ± 0.012`."""
+    measure = measures_of(row).loss
+    return measure.number(row[measure.column], error) or NOTHING
+
+
+def gain(row: pd.Series[Any]) -> str:
+    """`+53.8 points`."""
+    measure = measures_of(row).score
+    change = measure.change(row["gain"])
+    return f"{change}{measure.points}" if change else NOTHING
 
 
 def number(value: Any, digits: int = 3) -> str:
     return NOTHING if value is None or pd.isna(value) else f"{value:,.{digits}f}"
-
-
-def with_error(value: Any, error: float | None) -> str:
-    """`0.567 ± 0.012`."""
-    return number(value) if error is None else f"{number(value)} ± {error:.3f}"
 
 
 def whole(value: Any) -> str:
@@ -47,22 +66,16 @@ def share(value: Any) -> str:
     return NOTHING if value is None or pd.isna(value) else f"{100 * value:.1f} %"
 
 
-def signed_points(value: Any) -> str:
-    return NOTHING if value is None or pd.isna(value) else f"{100 * value:+.1f} points"
-
-
 def p_value(value: Any) -> str:
     if value is None or pd.isna(value):
         return NOTHING
     return "p < 1e-300" if value < 1e-300 else f"p = {value:.2g}"
 
 
-def paired(gain: PairedGain) -> str:
+def paired(gain: PairedGain, measure: Measure) -> str:
     """`+53.9 ± 1.1 points (95 %: +51.7 to +56.1)`."""
-    return (
-        f"{100 * gain.gain:+.1f} ± {100 * gain.stderr:.1f} points "
-        f"(95 %: {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
-    )
+    change = f"{measure.change(gain.gain, gain.stderr)}{measure.points}"
+    return f"{change} (95 %: {measure.change(gain.low)} to {measure.change(gain.high)})"
 
 
 def seconds(value: Any) -> str:

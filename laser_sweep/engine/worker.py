@@ -8,32 +8,26 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from laser_sweep.engine.editing.cache import open_cache
 from laser_sweep.engine.editing.editor import Editor, RestoreError
 from laser_sweep.engine.editing.spec import CacheSpec
-from laser_sweep.engine.evaluation.answers import Answers, Questions
-from laser_sweep.engine.evaluation.batches import Collator
+from laser_sweep.engine.evaluation.asked import Asked, Asker, Budget
 from laser_sweep.engine.evaluation.directions import Directions
-from laser_sweep.engine.evaluation.forward import Forward
-from laser_sweep.engine.evaluation.gradients import slopes
-from laser_sweep.engine.evaluation.metrics import summarise
-from laser_sweep.engine.evaluation.replay import checked_forward
-from laser_sweep.engine.evaluation.texts import TokenTexts
+from laser_sweep.engine.evaluation.language import LanguageModel
+from laser_sweep.engine.evaluation.rollouts import DecisionModel
 from laser_sweep.engine.models.checkpoint import Checkpoint
 from laser_sweep.engine.models.layout import Layout, find_layout
-from laser_sweep.engine.models.load import load_model, load_tokenizer
-from laser_sweep.engine.models.positions import max_positions
+from laser_sweep.engine.models.load import load_model
 from laser_sweep.engine.spectra import spectra
-from laser_sweep.engine.tasks.example import BadRow, Task
-from laser_sweep.engine.tasks.tokenise import Encoded, encode
+from laser_sweep.engine.tasks.registry import AnyTask
 from laser_sweep.errors import RequestError
 from laser_sweep.probe import Probe, ProbeResult, Slopes
-from laser_sweep.trial import GROUPS, Evaluation, Matrix, ModelId, Predictions, Seconds, Trial, TrialResult
+from laser_sweep.trial import GROUPS, Evaluation, Matrix, ModelId, Seconds, Trial, TrialResult
 
 _Result = TypeVar("_Result", TrialResult, ProbeResult)
 
@@ -47,10 +41,18 @@ class Workload:
     """
 
     checkpoint: Checkpoint
-    task: Task
+    task: AnyTask
     batch_tokens: int = 8192
     activation_budget_gb: float = 4.0
     host_budget_gb: float = 16.0
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(
+            batch_tokens=self.batch_tokens,
+            device_bytes=int(self.activation_budget_gb * 2**30),
+            host_bytes=int(self.host_budget_gb * 2**30),
+        )
 
     def halved(self) -> Workload:
         """The same with half the memory for what is computed at once and for what is kept."""
@@ -74,20 +76,10 @@ class WorkerLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
     layout: Layout
     editor: Editor
-    forward: Forward
-    collator: Collator
-    texts: TokenTexts
-    asked: dict[Evaluation, _Asked]
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    questions: Questions
-    num_skipped: int
+    asker: Asker[Any]  # of the tasks of its family: `check_family` has seen to that
+    asked: dict[Evaluation, Asked]
 
 
 def open_model(checkpoint: Checkpoint, device: torch.device) -> tuple[PreTrainedModel, Layout]:
@@ -179,26 +171,26 @@ class Worker:
         workload = self._workloads[trial.model, trial.evaluation.revision]
         loaded = self._load(workload.checkpoint)
         loaded.editor.check(trial.edits)
-        asked = self._questions(loaded, workload, trial.evaluation)
+        asked = self._asked(loaded, workload, trial.evaluation)
         for other in loaded.asked.values():
             if other is not asked or not trial.edits:
-                other.questions.release()
+                other.release()
         started = time.perf_counter()
         lowest = min((edit.matrix.layer for edit in trial.edits), default=None)
         if lowest is not None:
             with _precision(exact=trial.evaluation.exact):
-                asked.questions.prepare(lowest)
+                asked.prepare(lowest)
         seconds_eval = time.perf_counter() - started
         with loaded.editor.applied(trial.edits) as applied:
             started = time.perf_counter()
             with _precision(exact=trial.evaluation.exact):
-                answers = asked.questions.ask(keep_attention=not _edits_attention(trial, lowest))
+                metrics, predictions = asked.measure(keep_attention=not _edits_attention(trial, lowest))
             seconds_eval += time.perf_counter() - started
         return TrialResult(
             trial=trial,
             status="done",
-            metrics=summarise(answers, workload.task.group_sizes, asked.num_skipped),
-            predictions=_predictions(answers),
+            metrics=metrics,
+            predictions=predictions,
             footprints=applied.footprints,
             seconds=Seconds(factor=applied.seconds_factor, edit=applied.seconds_edit, eval=seconds_eval),
         )
@@ -207,14 +199,14 @@ class Worker:
         workload = self._workload(probe)
         loaded = self._load(workload.checkpoint)
         for asked in loaded.asked.values():
-            asked.questions.release()
-        encoded = None if probe.evaluation is None else self._encoded(loaded, workload, probe.evaluation)[0]
+            asked.release()
+        evaluation = probe.evaluation
 
         def slopes_along(directions: Mapping[Matrix, Directions]) -> Mapping[Matrix, Slopes]:
-            if encoded is None:
+            if evaluation is None:
                 return {}
             with _precision(exact=True):  # a small singular value would magnify what is lost in TF32
-                return slopes(loaded.forward, loaded.collator, encoded, directions, batch_tokens=workload.batch_tokens)
+                return loaded.asker.slopes(workload.task, evaluation, directions, workload.budget)
 
         max_bytes = int(workload.activation_budget_gb * 2**30)
         found = spectra(probe.matrices, loaded.layout, loaded.editor, slopes_along, max_bytes=max_bytes)
@@ -231,41 +223,17 @@ class Worker:
             self._loaded = None  # frees the old model before the new one needs the room
             started = time.perf_counter()
             model, layout = self._opened(checkpoint, self._device)
-            tokenizer = load_tokenizer(checkpoint)
-            texts = TokenTexts(tokenizer, model.get_output_embeddings().weight.shape[0])
-            collator = Collator(model.device, _pad_token_id(checkpoint, tokenizer))
-            forward = checked_forward(model, layout, collator)
             editor = Editor(layout, cache=self._cache)
-            self._loaded = _Loaded(model, tokenizer, layout, editor, forward, collator, texts, {})
+            self._loaded = _Loaded(layout, editor, _asker(model, layout, checkpoint), {})
             self._loaded_id = checkpoint.identity
             self._seconds_load = time.perf_counter() - started
         return self._loaded
 
-    def _questions(self, loaded: _Loaded, workload: Workload, evaluation: Evaluation) -> _Asked:
-        """The examples of an evaluation, tokenised and batched once for each model."""
+    def _asked(self, loaded: _Loaded, workload: Workload, evaluation: Evaluation) -> Asked:
+        """The examples of an evaluation, made ready once for each model."""
         if evaluation not in loaded.asked:
-            task = workload.task
-            encoded, bad_rows = self._encoded(loaded, workload, evaluation)
-            questions = Questions(
-                task,
-                encoded,
-                loaded.forward,
-                loaded.collator,
-                loaded.tokenizer,
-                loaded.texts,
-                batch_tokens=workload.batch_tokens,
-                device_bytes=int(workload.activation_budget_gb * 2**30),
-                host_bytes=int(workload.host_budget_gb * 2**30),
-            )
-            num_skipped = len({bad.row for bad in (*task.skipped(evaluation.split), *bad_rows)})
-            loaded.asked[evaluation] = _Asked(questions, num_skipped)
+            loaded.asked[evaluation] = loaded.asker.asked(workload.task, evaluation, workload.budget)
         return loaded.asked[evaluation]
-
-    def _encoded(
-        self, loaded: _Loaded, workload: Workload, evaluation: Evaluation
-    ) -> tuple[list[Encoded], list[BadRow]]:
-        examples = workload.task.split(evaluation.split, evaluation.limit, evaluation.seed)
-        return encode(workload.task, examples, loaded.tokenizer, max_positions(loaded.model))
 
     def _device_name(self) -> str:
         return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else str(self._device)
@@ -292,27 +260,7 @@ def _edits_attention(trial: Trial, layer: int | None) -> bool:
     return any(e.matrix.layer == layer and e.matrix.tau.partition(".")[0] in GROUPS["attn"] for e in trial.edits)
 
 
-def _pad_token_id(checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """What fills up the batches of a masked model, which is told so by a mask; a causal one needs no telling."""
-    if checkpoint.family == "causal":
-        return None
-    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-
-
-def _predictions(answers: Answers) -> Predictions:
-    examples = answers.examples
-    return Predictions(
-        example_id=tuple(example.id for example in examples),
-        prediction=answers.prediction,
-        gold=tuple(example.gold for example in examples),
-        correct=answers.correct,
-        gold_log_prob=answers.gold_log_prob,
-        gold_length=answers.gold_length,
-        gold_rank=answers.gold_rank,
-        text_rank=answers.text_rank,
-        f1=answers.f1,
-        group=tuple(example.group for example in examples),
-        subject=tuple(example.subject for example in examples),
-        relation=tuple(example.relation for example in examples),
-        frequency=tuple(example.frequency for example in examples),
-    )
+def _asker(model: PreTrainedModel, layout: Layout, checkpoint: Checkpoint) -> Asker[Any]:
+    if checkpoint.family == "decision_transformer":
+        return DecisionModel(model)
+    return LanguageModel(model, layout, checkpoint)

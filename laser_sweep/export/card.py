@@ -10,23 +10,18 @@ from laser_sweep.engine.models.checkpoint import Checkpoint
 from laser_sweep.export.checkpoint import Written
 from laser_sweep.export.chosen import Chosen
 from laser_sweep.export.manifest import MANIFEST
-from laser_sweep.store.commands.screen import count, percent, points, short_p
+from laser_sweep.measures import ANSWERS, measures_of
+from laser_sweep.store.commands.screen import count, short_p
 from laser_sweep.store.overrides import rerun_command
 from laser_sweep.store.winners import Measured
+from laser_sweep.trial import Family
 
 _PAPER = "[LASER](https://arxiv.org/abs/2312.13558)"
-_LOADING = {
-    "dense": """from transformers import {auto}, AutoTokenizer
-
-model = {auto}.from_pretrained("<this directory>")
-tokenizer = AutoTokenizer.from_pretrained("<this directory>")""",
-    "factored": """import laser_sweep
-from transformers import AutoTokenizer
-
-model = laser_sweep.load("<this directory>")
-tokenizer = AutoTokenizer.from_pretrained("<this directory>")""",
+_AUTO = {
+    "causal": "AutoModelForCausalLM",
+    "masked": "AutoModelForMaskedLM",
+    "decision_transformer": "AutoModel",
 }
-_AUTO = {"causal": "AutoModelForCausalLM", "masked": "AutoModelForMaskedLM"}
 
 
 def manifest(chosen: Chosen, base: Checkpoint, written: Written, command: str) -> str:
@@ -86,7 +81,7 @@ def _lines(chosen: Chosen, base: Checkpoint, written: Written, command: str) -> 
     )
     yield from ("", f"## Measured on {chosen.trial.evaluation.dataset}", "")
     yield from _figures(chosen.measured)
-    yield from ("", "## Loading", "", "```python", _LOADING[_form(written)].format(auto=_AUTO[base.family]), "```")
+    yield from ("", "## Loading", "", "```python", *_loading(_form(written), base.family), "```")
     yield from ("", "## How it was made", "", "```", command, "```")
     if chosen.config:
         yield from ("", "from a trial of", "", "```", rerun_command(chosen.config, chosen.store), "```")
@@ -110,23 +105,38 @@ def _metadata(repo: str, written: Written) -> Iterator[str]:
     yield from ("tags:", "- laser", "- low-rank", "---", "")
 
 
+def _loading(form: str, family: Family) -> Iterator[str]:
+    auto, reads = _AUTO[family], family != "decision_transformer"  # which has no tokenizer
+    names = [*([auto] if form == "dense" else []), *(["AutoTokenizer"] if reads else [])]
+    yield from ["import laser_sweep"] if form == "factored" else []
+    yield from [f"from transformers import {', '.join(names)}"] if names else []
+    load = "laser_sweep.load" if form == "factored" else f"{auto}.from_pretrained"
+    yield from ("", f'model = {load}("<this directory>")')
+    yield from ['tokenizer = AutoTokenizer.from_pretrained("<this directory>")'] if reads else []
+
+
 def _figures(measured: Sequence[Measured]) -> Iterator[str]:
+    measures = measures_of(measured[0].edited.row)
+    score, loss = measures.both
     rows, notes = [], []
     for one in sorted(measured, key=lambda found: found.split != "val"):
         if one.untouched is not None:
             rows.append(_figure(one.split, "untouched", one.untouched.row, "", ""))
         edited = one.edited
         paired = edited.paired
-        gain = points(edited.gain, None if paired is None else paired.stderr)
+        gain = score.change(edited.gain, None if paired is None else paired.stderr)
         rows.append(_figure(one.split, "this model", edited.row, gain, short_p(edited.p_value)))
         if paired is not None:
-            notes.append(f"on {one.split} {100 * paired.low:+.1f} to {100 * paired.high:+.1f}")
-    yield from _table(("split", "model", "examples", "accuracy %", "log-loss", "gain, points", "p"), rows)
+            notes.append(f"on {one.split} {score.change(paired.low)} to {score.change(paired.high)}")
+    unit = f",{score.points}" if score.points else ""
+    headings = ("split", "model", f"{measures.example}s", score.heading, loss.name, f"gain{unit}", "p")
+    yield from _table(headings, rows)
     interval = f" The 95 % interval of the gain is {', '.join(notes)}." if notes else ""
+    tokens = ", log-loss in nats for each token of the answer" if measures is ANSWERS else ""
     yield from (
         "",
-        "± is one standard error; the gain is over the untouched model on the same examples, p that of the exact "
-        f"McNemar test, log-loss in nats for each token of the answer.{interval}",
+        f"± is one standard error; the gain is over the untouched model on the same {measures.example}s, p that of the "
+        f"{measures.test}{tokens}.{interval}",
     )
     splits = {one.split for one in measured}
     if splits == {"val"}:
@@ -136,8 +146,9 @@ def _figures(measured: Sequence[Measured]) -> Iterator[str]:
 
 
 def _figure(split: str, model: str, row: Mapping[str, Any], gain: str, p_value: str) -> tuple[str, ...]:
-    accuracy = percent(row["accuracy"], row["accuracy_stderr"])
-    return split, model, f"{row['num_examples']:,}", accuracy, f"{row['log_loss']:.3f}", gain, p_value
+    score, loss = measures_of(row).both
+    figures = score.number(row[score.column], row[score.stderr]), loss.number(row[loss.column])
+    return split, model, f"{row['num_examples']:,}", *figures, gain, p_value
 
 
 def _table(headings: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> Iterator[str]:

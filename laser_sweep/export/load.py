@@ -7,13 +7,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedModel
 
 import laser_sweep.export.quantizer  # noqa: F401 - from_pretrained then knows factored checkpoints
 from laser_sweep.errors import RequestError
 from laser_sweep.export.manifest import MANIFEST
 
-_AUTO = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM}
+_AUTO = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM, "decision_transformer": AutoModel}
 
 
 def load_export(directory: str | PathLike[str], **options: Any) -> PreTrainedModel:

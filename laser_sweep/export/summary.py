@@ -7,7 +7,7 @@ from rich.console import Console
 from laser_sweep.export.checkpoint import Written
 from laser_sweep.export.chosen import Chosen
 from laser_sweep.export.verify import Verification
-from laser_sweep.store.commands.screen import cells, count, make_table, percent, say
+from laser_sweep.store.commands.screen import cells, count, make_table, say
 from laser_sweep.trial import Edit
 
 _SHOWN = 12  # of the edited matrices
@@ -46,11 +46,12 @@ def print_sizes(console: Console, written: Written, itemsize: int, verified: Ver
 def print_checks(console: Console, verified: Verification) -> None:
     """How the loaded export did beside the trial."""
     for one in verified.checks:
-        changed = f", {count(one.num_changed, 'answer')} changed" if one.num_changed else ", every answer the same"
+        score = one.measures.score
         say(
             console,
-            f"verified on {one.split} ({one.num_examples:,} examples): accuracy {percent(one.accuracy)} %, stored "
-            f"{percent(one.stored_accuracy)} %; log p differs by at most {one.difference:.1e} nats{changed}",
+            f"verified on {one.split} ({count(one.num_examples, one.measures.example)}): {score.name} "
+            f"{score.text(one.score)}, stored {score.text(one.stored_score)}; {one.compared} differs by at most "
+            f"{one.difference:.1e}{one.unit}, {one.changed}",
         )
 
 

@@ -9,24 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import TypeAdapter, ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import laser_sweep.export.quantizer  # noqa: F401 - from_pretrained then knows factored checkpoints
-from laser_sweep.engine.models.checkpoint import Checkpoint
+from laser_sweep.engine.models.checkpoint import Checkpoint, read_settings
 from laser_sweep.engine.models.layout import Layout, find_blocks
 from laser_sweep.engine.models.load import load_model, load_tokenizer
-from laser_sweep.engine.tasks.example import AskedModel, Task
-from laser_sweep.engine.tasks.registry import check_family, load_task
+from laser_sweep.engine.tasks.example import AskedModel
+from laser_sweep.engine.tasks.registry import AnyTask, check_family, load_task
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.engine.worker import Worker, Workload
 from laser_sweep.errors import RequestError
 from laser_sweep.export.chosen import Chosen
 from laser_sweep.export.factored import FactoredLinear
+from laser_sweep.measures import ANSWERS, EPISODES, Measures
 from laser_sweep.store.reader import read_predictions
 from laser_sweep.store.stored import read_config, stored_trial
-from laser_sweep.trial import Evaluation, Trial
+from laser_sweep.trial import Episodes, Evaluation, Predictions, Trial
 
 _TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "bfloat16": 0.5, "float16": 0.1}
 """How far log p of an answer may be from the stored one, in nats, by the dtype of the model, on the same device.
@@ -41,15 +43,17 @@ _OPTIONS = ("batch_tokens", "activation_budget_gb", "host_budget_gb")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """An export beside the trial on one split: accuracies, the largest difference of log p, answers that differ.
+    """An export beside the trial on one split: scores, the largest difference of log p, or of the action error of
+    episodes, and how many answers, or returns, differ.
 
     `exact` says that there is no rounding by which answers could differ that are as good as tied.
     """
 
     split: str
+    measures: Measures
     num_examples: int
-    accuracy: float
-    stored_accuracy: float
+    score: float
+    stored_score: float
     stored_stderr: float
     difference: float
     tolerance: float
@@ -61,12 +65,29 @@ class Check:
         """Why the export is not what the trial measured; None where it is."""
         if not self.difference <= self.tolerance:
             return (
-                f"log p differs by {self.difference:.2g} nats, and {self.tolerance:.2g} is allowed, "
+                f"{self.compared} differs by {self.difference:.2g}{self.unit}, and {self.tolerance:.2g} is allowed, "
                 "which --tolerance changes"
             )
-        if abs(self.accuracy - self.stored_accuracy) > (0 if self.exact else self.stored_stderr):
-            return f"accuracy is {self.accuracy:.6f}, and {self.stored_accuracy:.6f} was stored"
+        if abs(self.score - self.stored_score) > (0 if self.exact else self.stored_stderr):
+            return f"{self.measures.score.name} is {self.score:.6f}, and {self.stored_score:.6f} was stored"
         return None
+
+    @property
+    def compared(self) -> str:
+        """What `difference` is one of."""
+        return "log p" if self.measures is ANSWERS else self.measures.loss.name
+
+    @property
+    def unit(self) -> str:
+        return self.measures.loss.unit
+
+    @property
+    def changed(self) -> str:
+        """`every answer the same`, `2 returns changed`."""
+        what = "answer" if self.measures is ANSWERS else "return"
+        if not self.num_changed:
+            return f"every {what} the same"
+        return f"{self.num_changed:,} {what}{'' if self.num_changed == 1 else 's'} changed"
 
 
 @dataclass(slots=True)
@@ -120,21 +141,35 @@ def verify(chosen: Chosen, base: Checkpoint, directory: Path, tolerance: float |
                 f"--store {chosen.store} has no answers of trial {row['trial_key']} to the same examples to compare "
                 "with; run its sweep again with resume=never"
             )
-        same_device = row["device"] == result.device
+        same_device, measures = row["device"] == result.device, result.metrics.measures
+        difference, num_changed = _compared(result.predictions, stored)
+        # The actions of an episode lead to its next states, so that rounding once may lead anywhere.
+        rounds = base.identity.dtype not in _EXACT or measures is EPISODES
         found.checks.append(
             Check(
                 split=one.split,
+                measures=measures,
                 num_examples=result.metrics.num_examples,
-                accuracy=result.metrics.accuracy,
-                stored_accuracy=row["accuracy"],
-                stored_stderr=row["accuracy_stderr"],
-                difference=_largest(result.predictions.gold_log_prob - stored["gold_log_prob"].to_numpy()),
+                score=result.metrics.score,
+                stored_score=row[measures.score.column],
+                stored_stderr=row[measures.score.stderr] or 0.0,  # one episode has none
+                difference=difference,
                 tolerance=_rounding(chosen, same_device) if tolerance is None else tolerance,
-                num_changed=int((np.array(result.predictions.prediction) != stored["prediction"].to_numpy()).sum()),
-                exact=same_device and (not found.resident.factors or base.identity.dtype in _EXACT),
+                num_changed=num_changed,
+                exact=same_device and not (found.resident.factors and rounds),
             )
         )
     return found
+
+
+def _compared(now: Predictions | Episodes, stored: pd.DataFrame) -> tuple[float, int]:
+    """The largest difference from what is stored, and how many answers or returns differ."""
+    if isinstance(now, Episodes):
+        recorded = ~np.isnan(now.action_error)  # the others have no action error then and now
+        errors = (now.action_error - stored["action_error"].to_numpy(dtype=float))[recorded]
+        return _largest(errors), int((now.returns != stored["episode_return"].to_numpy()).sum())
+    changed = np.array(now.prediction) != stored["prediction"].to_numpy()
+    return _largest(now.gold_log_prob - stored["gold_log_prob"].to_numpy()), int(changed.sum())
 
 
 def _rounding(chosen: Chosen, same_device: bool) -> float:
@@ -157,10 +192,10 @@ def _resident(model: PreTrainedModel) -> Resident:
     )
 
 
-def _asked(row: Mapping[str, Any], base: Checkpoint) -> tuple[Task, Evaluation]:
+def _asked(row: Mapping[str, Any], base: Checkpoint) -> tuple[AnyTask, Evaluation]:
     """The data set of a stored trial, and which of its examples were asked: those that lead to the key of the trial."""
     trial = stored_trial(row)
-    model = AskedModel(base.family, partial(_tokenizer, base))
+    model = AskedModel(base.family, partial(_tokenizer, base), partial(read_settings, base))
     for spec in _datasets(row):
         check_family(spec, base.family, base.spec.name)
         task = load_task(spec, model)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from laser_sweep.analysis.comparisons import untouched_row
+from laser_sweep.analysis.comparisons import measures_in, untouched_row
 from laser_sweep.analysis.discordance import gain_stderr
 from laser_sweep.figures.words import options_of, rho_text
 
@@ -19,13 +19,15 @@ def cells(trials: pd.DataFrame, tau: str) -> pd.DataFrame:
     """A row for each cell that was asked for, of the rows of one comparison.
 
     Columns: `facet` (empty where there is one only), `layer` (a number, or `all` for all together) and `rho` as they
-    stand on an axis, `trial_key`, `status`, `error`, `gain` and `stderr` in -1..1, `within_noise`, `accuracy`,
-    `log_loss`. Of two trials in one cell, which differ in what no axis shows, the one finished last counts.
+    stand on an axis, `trial_key`, `status`, `error`, `gain` and `stderr`, `within_noise`, `score` and `loss`. Of two
+    trials in one cell, which differ in what no axis shows, the one finished last counts.
     """
     rows = trials[trials["tau"].eq(tau) & trials["rho"].notna()].sort_values("finished_at", kind="stable")
     untouched = untouched_row(trials)
-    base = float("nan") if untouched is None else float(untouched["accuracy"])
-    gain = rows["gain"].astype(float).fillna(rows["accuracy"].astype(float) - base)
+    measures = measures_in(trials)
+    score, loss = rows[measures.score.column].astype(float), rows[measures.loss.column].astype(float)
+    base = float("nan") if untouched is None else float(untouched[measures.score.column])
+    gain = rows["gain"].astype(float).fillna(score - base)
     stderr = gain_stderr(rows)
     table = pd.DataFrame(
         {
@@ -38,8 +40,8 @@ def cells(trials: pd.DataFrame, tau: str) -> pd.DataFrame:
             "gain": gain,
             "stderr": stderr,
             "within_noise": gain.abs().le(stderr),
-            "accuracy": rows["accuracy"].astype(float),
-            "log_loss": rows["log_loss"].astype(float),
+            "score": score,
+            "loss": loss,
         }
     )
     return table.drop_duplicates(["facet", "layer", "rho"], keep="last").reset_index(drop=True)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from laser_sweep.analysis.comparisons import edits_of, untouched_row
+from laser_sweep.analysis.comparisons import edits_of, measures_in, untouched_row
 from laser_sweep.figures.chart import Chart
 from laser_sweep.figures.style import CATEGORIES, MUTED, UNTOUCHED, nothing, styled
-from laser_sweep.figures.words import count, percent, place_text, plain, rho_text
+from laser_sweep.figures.words import axis_title, count, place_text, plain, rho_text, row_text
+from laser_sweep.measures import Measure, measures_of
 
-X_TITLE, Y_TITLE = "step, and what it changed", "accuracy (%)"
+X_TITLE = "step, and what it changed"
 _LABELS_FIT = 10  # steps, beside each other in a figure 680 pixels wide
 
 Places = dict[tuple[str, int], list[Any]]
@@ -30,20 +32,20 @@ class Step:
 
 
 def composition_path(trials: pd.DataFrame) -> Chart:
-    """Accuracy in % of the trials that edit several matrices, in the order in which they ran, kept or not.
+    """The score of the trials that edit several matrices, in the order in which they ran, kept or not.
 
     `trials` are those of one comparison. The first step is the single edit that the first composition began with, where
     it is among them. `customdata` of each point is its trial_key.
     """
     title = "edits on top of each other, step by step"
-    steps = composition_steps(trials)
+    steps, score = composition_steps(trials), measures_in(trials).score
     if not steps:
         why = "no finished trial puts edits of several places together"
-        return Chart(nothing(title, why, X_TITLE, Y_TITLE), f"{why[0].upper()}{why[1:]}.")
+        return Chart(nothing(title, why, X_TITLE, axis_title(score)), f"{why[0].upper()}{why[1:]}.")
     untouched = untouched_row(trials)
     figure = go.Figure()
     if untouched is not None:
-        base = 100 * float(untouched["accuracy"])
+        base = score.scale * float(untouched[score.column])
         figure.add_hline(
             y=base, line={"color": UNTOUCHED, "width": 1.5, "dash": "dash"}, annotation_text="untouched",
             annotation_position="bottom right",
@@ -61,17 +63,17 @@ def composition_path(trials: pd.DataFrame) -> Chart:
         figure.add_trace(
             go.Scatter(
                 name=name, x=[number for number, _ in points],
-                y=[100 * float(step.row["accuracy"]) for _, step in points],
+                y=[score.scale * float(step.row[score.column]) for _, step in points],
                 customdata=[step.row["trial_key"] for _, step in points],
                 text=[_hover(step, name) for _, step in points], hovertemplate="%{text}<extra></extra>", **look[name],
             )
         )  # fmt: skip
-    styled(figure, title, height=400, xaxis_title=X_TITLE, yaxis_title=Y_TITLE)
+    styled(figure, title, height=400, xaxis_title=X_TITLE, yaxis_title=axis_title(score))
     figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"})
     if len(steps) <= _LABELS_FIT:
         labels = [f"{number}<br>{step.change}" for number, step in zip(numbers, steps, strict=True)]
         figure.update_xaxes(tickvals=list(numbers), ticktext=labels, tickangle=0, tickfont={"size": 10, "color": MUTED})
-    return Chart(figure, _alt(steps, untouched))
+    return Chart(figure, _alt(steps, untouched, score))
 
 
 def composition_steps(trials: pd.DataFrame) -> list[Step]:
@@ -79,7 +81,7 @@ def composition_steps(trials: pd.DataFrame) -> list[Step]:
 
     A step was kept where the next one builds on it: has all its edits, or lowers ρ in the same matrices. It was taken
     back where the next one builds on what was kept before. The last one, and one before a new beginning, is held
-    against what was kept: a step that makes accuracy no worse, of equals the log-loss, is kept, as by `search=greedy`.
+    against what was kept: a step that makes the score no worse, of equals the loss, is kept, as by `search=greedy`.
     """
     done = trials[trials["status"].eq("done")].sort_values(["started_at", "trial_key"])
     several = done[done["tau"].isna() & done["edits"].map(len).gt(1)]
@@ -113,7 +115,9 @@ def _builds_on(later: pd.Series[Any], earlier: pd.Series[Any]) -> bool:
 
 
 def _value(row: pd.Series[Any]) -> tuple[float, float]:
-    return float(row["accuracy"]), -float(row["log_loss"])
+    measures = measures_of(row)
+    loss = float(row[measures.loss.column])
+    return float(row[measures.score.column]), 0.0 if math.isnan(loss) else -loss
 
 
 def _change(row: pd.Series[Any], base: pd.Series[Any] | None) -> str:
@@ -125,15 +129,14 @@ def _change(row: pd.Series[Any], base: pd.Series[Any] | None) -> str:
 
 
 def _hover(step: Step, name: str) -> str:
-    accuracy, loss = percent(step.row["accuracy"]), f"{step.row['log_loss']:.3f} nats"
-    return f"{name}: {plain(place_text(step.row)).replace(', ', '<br>')}<br>accuracy {accuracy}, log-loss {loss}"
+    return f"{name}: {plain(place_text(step.row)).replace(', ', '<br>')}<br>{row_text(step.row)}"
 
 
-def _alt(steps: list[Step], untouched: pd.Series[Any] | None) -> str:
+def _alt(steps: list[Step], untouched: pd.Series[Any] | None, score: Measure) -> str:
     kept = [step for step in steps if step.kept]
-    start = "" if untouched is None else f" from {percent(untouched['accuracy'])} untouched"
+    start = "" if untouched is None else f" from {score.text(untouched[score.column])} untouched"
     end = kept[-1].row if kept else steps[-1].row
     return (
-        f"Composition in {count(len(steps), 'step')}, {len(kept):,} of them kept: accuracy goes{start} to "
-        f"{percent(end['accuracy'])} with {place_text(end)}."
+        f"Composition in {count(len(steps), 'step')}, {len(kept):,} of them kept: {score.name} goes{start} to "
+        f"{score.text(end[score.column])} with {place_text(end)}."
     )

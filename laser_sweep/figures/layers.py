@@ -1,4 +1,4 @@
-"""Accuracy or log-loss against the layer that is edited: the figure of the LASER talk."""
+"""The score or the loss against the layer that is edited: the figure of the LASER talk."""
 
 from __future__ import annotations
 
@@ -8,43 +8,42 @@ from typing import Any, Literal, TypeAlias
 import pandas as pd
 import plotly.graph_objects as go
 
-from laser_sweep.analysis.comparisons import untouched_row
+from laser_sweep.analysis.comparisons import measures_in, untouched_row
 from laser_sweep.figures.cells import ALL_LAYERS, cells, facet_axis, layer_axis, rho_axis
 from laser_sweep.figures.chart import Chart
 from laser_sweep.figures.style import BAND, DASHES, SYMBOLS, UNTOUCHED, facetted, loss_axis, nothing, sequence, styled
-from laser_sweep.figures.words import percent, plain
+from laser_sweep.figures.words import axis_title, plain
+from laser_sweep.measures import Measure
 
-Metric: TypeAlias = Literal["accuracy", "log_loss"]
+Metric: TypeAlias = Literal["score", "loss"]
 
 X_TITLE = "layer ℓ that is edited"
-_Y_TITLES = {"accuracy": "accuracy (%)", "log_loss": "log-loss (nats)"}
-_SCALES = {"accuracy": 100.0, "log_loss": 1.0}
 
 
 def by_layer(trials: pd.DataFrame, metric: Metric, tau: str) -> Chart:
-    """A line for each ρ, coloured by it, accuracy in % or log-loss in nats up, the layer across.
+    """A line for each ρ, coloured by it, the score (accuracy in %, return) or the loss up, the layer across.
 
     `trials` are those of one comparison. The untouched model is a horizontal line, with a band of its standard error
-    for accuracy (that of the log-loss is not in the table). Lines break where a layer was not measured or failed; edits
+    for the score (that of the loss is not in the table). Lines break where a layer was not measured or failed; edits
     of all layers together have no place here. `customdata` of each point is its trial_key.
     """
     table = cells(trials, tau)
     table = table[table["layer"].ne(ALL_LAYERS) & table["status"].eq("done")]
-    name = "accuracy" if metric == "accuracy" else "log-loss"
-    title = f"{plain(tau)}: {name} by layer"
+    measure = _measure(trials, metric)
+    title = f"{plain(tau)}: {measure.name} by layer"
     if table.empty:
         why = f"no finished trial edits {tau} in one layer"
-        return Chart(nothing(title, plain(why), X_TITLE, _Y_TITLES[metric]), f"{why[0].upper()}{why[1:]}.")
+        return Chart(nothing(title, plain(why), X_TITLE, axis_title(measure)), f"{why[0].upper()}{why[1:]}.")
     facets, layers, rhos = facet_axis(table), layer_axis(table), rho_axis(table)
     untouched = untouched_row(trials)
     figure = facetted(facets, shared_yaxes="all")
     for row, facet in enumerate(facets, start=1):
         part = table[table["facet"].eq(facet)]
         if untouched is not None:
-            _draw_untouched(figure, untouched, metric, layers, row)
+            _draw_untouched(figure, untouched, measure, layers, row)
         for number, (rho, colour) in enumerate(zip(rhos, sequence(len(rhos)), strict=True)):
             line = part[part["rho"].eq(rho)].set_index("layer").reindex(layers)
-            figure.add_trace(_line(line, metric, rho, number, colour, shown=row == 1), row=row, col=1)
+            figure.add_trace(_line(line, metric, measure, rho, number, colour, shown=row == 1), row=row, col=1)
     styled(
         figure,
         title,
@@ -53,15 +52,22 @@ def by_layer(trials: pd.DataFrame, metric: Metric, tau: str) -> Chart:
     )
     figure.update_xaxes(tickmode="linear" if len(layers) <= 24 else "auto", tick0=0, dtick=1)
     figure.update_xaxes(title_text=X_TITLE, row=len(facets), col=1)
-    figure.update_yaxes(title_text=_Y_TITLES[metric], **(loss_axis(table["log_loss"]) if metric == "log_loss" else {}))
-    return Chart(figure, _alt(table, metric, tau, untouched))
+    figure.update_yaxes(title_text=axis_title(measure), **(loss_axis(table["loss"]) if metric == "loss" else {}))
+    return Chart(figure, _alt(table, metric, measure, tau, untouched))
 
 
-def _draw_untouched(figure: go.Figure, row: pd.Series[Any], metric: Metric, layers: Sequence[str], place: int) -> None:
-    value = _SCALES[metric] * float(row[metric])
+def _measure(trials: pd.DataFrame, metric: Metric) -> Measure:
+    measures = measures_in(trials)
+    return measures.score if metric == "score" else measures.loss
+
+
+def _draw_untouched(
+    figure: go.Figure, row: pd.Series[Any], measure: Measure, layers: Sequence[str], place: int
+) -> None:
+    value = measure.scale * float(row[measure.column])
     ends = [int(layers[0]) - 0.4, int(layers[-1]) + 0.4]
-    if metric == "accuracy":
-        stderr = 100 * float(row["accuracy_stderr"])
+    if measure.stderr:
+        stderr = measure.scale * float(row[measure.stderr])
         band = [value - stderr, value - stderr, value + stderr, value + stderr]
         figure.add_trace(
             go.Scatter(
@@ -73,14 +79,16 @@ def _draw_untouched(figure: go.Figure, row: pd.Series[Any], metric: Metric, laye
         go.Scatter(
             name="untouched", x=ends, y=[value, value], mode="lines", customdata=[row["trial_key"]] * 2,
             line={"color": UNTOUCHED, "width": 1.5, "dash": "dash"}, showlegend=place == 1,
-            hovertemplate=f"untouched: {_text(float(row[metric]), metric)}<extra></extra>",
+            hovertemplate=f"untouched: {measure.text(float(row[measure.column]))}<extra></extra>",
         ), row=place, col=1,
     )  # fmt: skip
 
 
-def _line(line: pd.DataFrame, metric: Metric, rho: str, number: int, colour: str, *, shown: bool) -> go.Scatter:
+def _line(
+    line: pd.DataFrame, metric: Metric, measure: Measure, rho: str, number: int, colour: str, *, shown: bool
+) -> go.Scatter:
     texts = [
-        "" if pd.isna(value) else f"layer {layer}, ρ {rho}: {_text(value, metric)}"
+        "" if pd.isna(value) else f"layer {layer}, ρ {rho}: {measure.text(value)}"
         for layer, value in line[metric].items()
     ]
     return go.Scatter(
@@ -88,7 +96,7 @@ def _line(line: pd.DataFrame, metric: Metric, rho: str, number: int, colour: str
         legendgroup=rho,
         showlegend=shown,
         x=[int(str(layer)) for layer in line.index],
-        y=_SCALES[metric] * line[metric].to_numpy(),
+        y=measure.scale * line[metric].to_numpy(),
         customdata=line["trial_key"].astype(object).where(line["trial_key"].notna(), None),
         mode="lines+markers",
         line={"color": colour, "width": 1.6, "dash": DASHES[number % len(DASHES)]},
@@ -98,23 +106,19 @@ def _line(line: pd.DataFrame, metric: Metric, rho: str, number: int, colour: str
     )
 
 
-def _text(value: float, metric: Metric) -> str:
-    return percent(value) if metric == "accuracy" else f"{value:.3f} nats"
-
-
-def _alt(table: pd.DataFrame, metric: Metric, tau: str, untouched: pd.Series[Any] | None) -> str:
-    values = table[metric].astype(float).dropna().sort_values(ascending=metric == "log_loss")
-    name = "Accuracy" if metric == "accuracy" else "Log-loss"
+def _alt(table: pd.DataFrame, metric: Metric, measure: Measure, tau: str, untouched: pd.Series[Any] | None) -> str:
+    values = table[metric].astype(float).dropna().sort_values(ascending=not measure.larger_is_better)
+    name = f"{measure.name[0].upper()}{measure.name[1:]}"
     if values.empty:
         return f"{name} by the layer of {tau} that is edited: no value is known."
     best = table.loc[values.index].iloc[0]
     facet = f", {best['facet']}" if best["facet"] else ""
     text = (
         f"{name} by the layer of {tau} that is edited, a line for each of {table['rho'].nunique()} values of ρ: "
-        f"best {_text(best[metric], metric)} at layer {best['layer']}, ρ {best['rho']}{facet}"
+        f"best {measure.text(best[metric])} at layer {best['layer']}, ρ {best['rho']}{facet}"
     )
     if untouched is None:
         return f"{text}; the untouched model was not measured."
-    base = float(untouched[metric])
-    better = int((values > base).sum() if metric == "accuracy" else (values < base).sum())
-    return f"{text}; the untouched model has {_text(base, metric)}, {better:,} of {len(values):,} edits do better."
+    base = float(untouched[measure.column])
+    better = int((values > base).sum() if measure.larger_is_better else (values < base).sum())
+    return f"{text}; the untouched model has {measure.text(base)}, {better:,} of {len(values):,} edits do better."

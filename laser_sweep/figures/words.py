@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from laser_sweep.measures import Measure, Measures, measures_of
+
 
 def percent(fraction: float) -> str:
     """`45.4 %`."""
@@ -17,6 +19,24 @@ def percent(fraction: float) -> str:
 def points(difference: float) -> str:
     """`+53.8 points`."""
     return f"{100 * difference:+.1f} points"
+
+
+def figures_text(score: float, loss: float, measures: Measures) -> str:
+    """`accuracy 45.4 %, log-loss 0.567 nats`; without a loss where none was measured."""
+    parts = [f"{measures.score.name} {measures.score.text(score)}"]
+    lost = measures.loss.text(loss)
+    return ", ".join([*parts, f"{measures.loss.name} {lost}"] if lost else parts)
+
+
+def row_text(row: pd.Series[Any]) -> str:
+    """What a finished trial of the store has, as `figures_text`."""
+    measures = measures_of(row)
+    return figures_text(row[measures.score.column], row[measures.loss.column], measures)
+
+
+def axis_title(measure: Measure) -> str:
+    """`accuracy (%)`."""
+    return f"{measure.name} ({measure.unit.strip()})" if measure.unit else measure.name
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

@@ -36,7 +36,8 @@ Read = Callable[[str], pd.DataFrame | None]
 
 def whole(view: ComparisonView) -> Iterator[Chart]:
     """Everything that can be drawn of the rows of a comparison."""
-    if not view.edited.empty:
+    lossless = view.trials[view.measures.loss.column].isna().all()
+    if not view.edited.empty and not lossless:
         yield loss_against_accuracy(view.trials)
     if composition_steps(view.trials):
         yield composition_path(view.trials)
@@ -45,8 +46,9 @@ def whole(view: ComparisonView) -> Iterator[Chart]:
         yield gain_heat_map(view.trials, tau)
         done = table[table["status"].eq("done") & table["layer"].ne(ALL_LAYERS)]
         if done["layer"].nunique() >= _LINE:
-            yield by_layer(view.trials, "accuracy", tau)
-            yield by_layer(view.trials, "log_loss", tau)
+            yield by_layer(view.trials, "score", tau)
+            if not lossless:
+                yield by_layer(view.trials, "loss", tau)
         if len(table) < _size(table) or table["status"].ne("done").any():
             yield coverage(view.trials, tau)
 
@@ -84,6 +86,8 @@ def answers(edited: pd.Series[Any], untouched: pd.Series[Any], read: Read) -> It
     """Which answers an edit flipped, and at which frequency, where the predictions of both are stored."""
     after, before = read(edited["trial_key"]), read(untouched["trial_key"])
     if after is None or before is None:
+        return
+    if after["correct"].isna().any():  # episodes are neither right nor wrong
         return
     try:
         table = flipped(after, before)

@@ -111,7 +111,9 @@ def _lead(view: ComparisonView) -> str:
 
 def _split(view: ComparisonView) -> str:
     """`val (480 examples)`."""
-    return view.split if view.num_examples is None else f"{view.split} ({count(view.num_examples, 'example')})"
+    return (
+        view.split if view.num_examples is None else f"{view.split} ({count(view.num_examples, view.measures.example)})"
+    )
 
 
 def _galleries(

@@ -16,6 +16,7 @@ from laser_sweep.analysis.comparisons import ComparisonView, edits_of
 from laser_sweep.analysis.statistics import PairedGain, paired_gain
 from laser_sweep.analysis.wording import gain_text, luck_text, measured_text
 from laser_sweep.figures.words import place_text
+from laser_sweep.measures import measures_of
 from laser_sweep.trial import ExampleScores, Metrics
 
 Scores: TypeAlias = Callable[[str], ExampleScores | None]
@@ -26,7 +27,8 @@ def findings(val: ComparisonView, test: ComparisonView | None, scores: Scores) -
     """Sentences on the winner of val, those on test first."""
     untouched = None if test is None else test.untouched
     if test is not None and untouched is not None:
-        yield f"On test ({test.num_examples:,} examples): untouched {_measured(untouched)}."
+        example = test.measures.example
+        yield f"On test ({test.num_examples:,} {example}s): untouched {_measured(untouched)}."
     winner = val.winner()
     if winner is None:
         yield "No trial on val is done."
@@ -50,7 +52,7 @@ def paired(edited: pd.Series[Any], untouched: pd.Series[Any] | None, scores: Sco
     one, other = scores(edited["trial_key"]), scores(untouched["trial_key"])
     if one is None or other is None or one.example_ids != other.example_ids:
         return None
-    return paired_gain(one.correct, other.correct)
+    return paired_gain(one.scores, other.scores)
 
 
 def _on_test(
@@ -65,7 +67,8 @@ def _on_test(
         )
         return
     gain = paired(on_test, untouched, scores)
-    yield f"The winner on val, {name}, on test: {_measured(on_test)}{'' if gain is None else f', {gain_text(gain)}'}."
+    gained = "" if gain is None else f", {gain_text(gain, measures_of(on_test).score)}"
+    yield f"The winner on val, {name}, on test: {_measured(on_test)}{gained}."
     if untouched is not None:
         flip = flip_to_constant(_metrics(on_test), _metrics(untouched))
         if flip is not None:
@@ -77,7 +80,7 @@ def _luck(winner: pd.Series[Any], val: ComparisonView, scores: Scores) -> Iterat
     gain = paired(winner, val.untouched, scores)
     if gain is None or val.num_examples is None:
         return
-    luck = luck_text(gain, val.num_examples, int(val.edited["status"].eq("done").sum()))
+    luck = luck_text(gain, val.num_examples, int(val.edited["status"].eq("done").sum()), val.measures)
     if luck is not None:
         yield f"{luck[0].upper()}{luck[1:]}."
 
@@ -95,13 +98,17 @@ def _metrics(row: pd.Series[Any]) -> Metrics:
     counts = row["prediction_counts"]
     return Metrics(
         num_examples=int(row["num_examples"]),
-        accuracy=float(row["accuracy"]),
-        accuracy_stderr=float(row["accuracy_stderr"]),
-        log_loss=float(row["log_loss"]),
+        accuracy=known("accuracy"),
+        accuracy_stderr=known("accuracy_stderr"),
+        log_loss=known("log_loss"),
         num_skipped=int(known("num_skipped") or 0),
         majority_accuracy=known("majority_accuracy"),
         balanced_accuracy=known("balanced_accuracy"),
         f1=known("f1"),
         group_accuracy=known("group_accuracy"),
+        mean_return=known("mean_return"),
+        return_stderr=known("return_stderr"),
+        action_error=known("action_error"),
+        success_rate=known("success_rate"),
         prediction_counts=None if counts is None or np.isscalar(counts) else tuple((str(k), int(n)) for k, n in counts),
     )

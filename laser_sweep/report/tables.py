@@ -11,6 +11,7 @@ import pandas as pd
 from laser_sweep.analysis.comparisons import ComparisonView, is_untouched
 from laser_sweep.analysis.multiplicity import adjusted_p_values
 from laser_sweep.figures.words import count, place_text
+from laser_sweep.measures import ANSWERS, EPISODES, KINDS, Measures, measures_of
 
 SHOWN = 10
 
@@ -25,7 +26,9 @@ class Table:
     note: str = ""
 
 
-_RESULT = ("intervention", "edit", "#accuracy %", "#± se", "#log-loss", "#gain", "#p (Holm)", "#numbers", "trial")
+def _headings(measures: Measures) -> tuple[str, ...]:
+    figures = f"#{measures.score.heading}", "#± se", f"#{measures.loss.name}", "#gain", "#p (Holm)"
+    return ("intervention", "edit", *figures, "#numbers", "trial")
 
 
 def best(view: ComparisonView, shown: int = SHOWN) -> Table:
@@ -39,12 +42,17 @@ def best(view: ComparisonView, shown: int = SHOWN) -> Table:
     more = f"The best {shown:,} of {count(len(order), 'finished edit')}. " if len(order) > shown else ""
     return Table(
         title=f"Best on {view.split}",
-        headings=_RESULT,
+        headings=_headings(view.measures),
         rows=(*([] if untouched is None else [_result(untouched)]), *rows),
-        note=f"{more}± se: binomial standard error; gain: points over the untouched model on the same examples; "
-        f"p (Holm): exact McNemar test, corrected for {count(len(p_values), 'trial')}; numbers: how many the edited "
-        f"matrices take.",
+        note=f"{more}± se: {_ERRORS[view.measures.score.name]}; p (Holm): {view.measures.test}, corrected for "
+        f"{count(len(p_values), 'trial')}; numbers: how many the edited matrices take.",
     )
+
+
+_ERRORS = {
+    "accuracy": "binomial standard error; gain: points over the untouched model on the same examples",
+    "return": "standard error of the mean, sd / √n; gain: over the untouched model in the same episodes",
+}
 
 
 def measured_on_test(test: ComparisonView) -> Table:
@@ -53,12 +61,13 @@ def measured_on_test(test: ComparisonView) -> Table:
     edited = order[~is_untouched(order)]
     rows = [_result(row) for _, row in pd.concat([order[is_untouched(order)], edited.head(SHOWN)]).iterrows()]
     more = f"The best {SHOWN} of {count(len(edited), 'edit')}." if len(edited) > SHOWN else ""
-    return Table(title="Measured on test", headings=_RESULT, rows=tuple(rows), note=more)
+    return Table(title="Measured on test", headings=_headings(test.measures), rows=tuple(rows), note=more)
 
 
 def rungs(views: Sequence[ComparisonView]) -> Table:
     """A line for each part of a split that searches looked at on their way."""
     rows = []
+    score, loss = views[0].measures.score, views[0].measures.loss
     for view in views:
         winner, untouched = view.winner(), view.untouched
         rows.append(
@@ -66,15 +75,18 @@ def rungs(views: Sequence[ComparisonView]) -> Table:
                 view.split,
                 "" if view.num_examples is None else f"{view.num_examples:,}",
                 f"{len(view.edited):,}",
-                "" if untouched is None else f"{100 * untouched['accuracy']:.1f}",
+                "" if untouched is None else score.number(untouched[score.column]),
                 "" if winner is None else place_text(winner),
-                "" if winner is None else f"{100 * winner['accuracy']:.1f}",
-                "" if winner is None else f"{winner['log_loss']:.3f}",
+                "" if winner is None else score.number(winner[score.column]),
+                "" if winner is None else loss.number(winner[loss.column]),
             )
         )
     return Table(
         title="Parts of it that searches looked at on the way",
-        headings=("split", "#examples", "#edits", "#untouched %", "best", "#accuracy %", "#log-loss"),
+        headings=(
+            *("split", f"#{views[0].measures.example}s", "#edits", f"#untouched{' %' if score.unit else ''}", "best"),
+            *(f"#{score.heading}", f"#{loss.name}"),
+        ),
         rows=tuple(rows),
     )
 
@@ -89,14 +101,14 @@ def leaderboard(board: pd.DataFrame, trials: pd.DataFrame) -> Table | None:
     published = board["published_accuracy"].notna().any()
     rows = []
     for _, row in board.iterrows():
-        ours = pd.notna(row["accuracy"])
-        known = ours and pd.notna(row["difference"])
+        score, loss = (EPISODES if pd.notna(row["mean_return"]) else ANSWERS).both
+        known = pd.notna(row["difference"])
         cells = [
             row["model"],
             row["dataset"],
             places.get(row["trial_key"], ""),
-            f"{100 * row['accuracy']:.1f} ± {100 * row['stderr']:.1f}" if ours else "",
-            f"{row['log_loss']:.3f}" if ours else "",
+            score.number(row[score.column], row["stderr"]),
+            loss.number(row[loss.column]),
         ]
         if published:
             cells += [
@@ -108,7 +120,9 @@ def leaderboard(board: pd.DataFrame, trials: pd.DataFrame) -> Table | None:
                 "" if pd.isna(row["source"]) else row["source"],
             ]
         rows.append(tuple(cells))
-    headings = ["model", "data set", "ours", "#accuracy %", "#log-loss"]
+    kinds = [one for one in KINDS if board[one.score.column].notna().any()] or [ANSWERS]
+    figures = [" or ".join(names) for names in zip(*((one.score.heading, one.loss.name) for one in kinds), strict=True)]
+    headings = ["model", "data set", "ours", *(f"#{figure}" for figure in figures)]
     headings += ["published", "#accuracy %", "#log-loss", "#difference", "within 2 se", "source"] if published else []
     note = "On test; the untouched model, then the edit that is best on val."
     if published:
@@ -171,13 +185,14 @@ def provenance(trials: pd.DataFrame) -> Table:
 
 def _result(row: pd.Series[Any], p_value: float | None = None) -> tuple[str, ...]:
     untouched = not len(row["edits"])
+    score, loss = measures_of(row).both
     return (
         "" if untouched else _optional(row["intervention"], str),
         "untouched" if untouched else place_text(row),
-        f"{100 * row['accuracy']:.1f}",
-        f"{100 * row['accuracy_stderr']:.1f}",
-        f"{row['log_loss']:.3f}",
-        "" if untouched else _optional(row["gain"], lambda value: f"{100 * value:+.1f}"),
+        score.number(row[score.column]),
+        score.number(row[score.stderr]),
+        loss.number(row[loss.column]),
+        "" if untouched else score.change(row["gain"]),
         _optional(p_value, lambda value: f"{value:.2g}"),
         _optional(row["parameters"], lambda value: f"{int(value):,}"),
         str(row["trial_key"]),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from laser_sweep.analysis.comparisons import comparisons
 from laser_sweep.errors import RequestError
+from laser_sweep.measures import ANSWERS, KINDS, Measures
 from laser_sweep.report.content import Section, gather
 from laser_sweep.store.reader import read_trials
 
@@ -47,11 +48,12 @@ def build_workspace(root: str | Path, *, project: str, entity: str) -> Workspace
     """A view of a project for both ways of tracking, with the heat maps of this store. Nothing is sent."""
     wr, ws = _wandb_workspaces()
     in_sections = {
-        "Trials of a sweep": _of_sweeps(wr, _heat_maps(root)),
-        "Each trial a run": _of_trials(wr),
-        "On test": _on_test(wr),
+        "Trials of a sweep": _of_sweeps(wr, root),
+        "Each trial a run": _of_trials(wr, root),
+        "On test": _on_test(wr, root),
     }
-    columns = ["run:displayName", *(f"summary:{name}" for name in ("val/accuracy", "val/gain", "val/log_loss"))]
+    names = [name for kind in _kinds(root) for name in (kind.score.column, "gain", kind.loss.column)]
+    columns = ["run:displayName", *(f"summary:val/{name}" for name in dict.fromkeys(names))]
     workspace: Workspace = ws.Workspace(
         entity=entity,
         project=project,
@@ -81,9 +83,9 @@ def build_report(root: str | Path, *, project: str, entity: str) -> Report:
         blocks=[
             wr.MarkdownBlock(text="\n\n".join(_in_words(section) for section in found.sections)),
             wr.H2("Trials of a sweep"),
-            wr.PanelGrid(runsets=[sweeps], panels=_laid_out(wr, _of_sweeps(wr, _heat_maps(root)))),
+            wr.PanelGrid(runsets=[sweeps], panels=_laid_out(wr, _of_sweeps(wr, root))),
             wr.H2("Each trial a run"),
-            wr.PanelGrid(runsets=[trials], panels=_laid_out(wr, [*_of_trials(wr), *_on_test(wr)])),
+            wr.PanelGrid(runsets=[trials], panels=_laid_out(wr, [*_of_trials(wr, root), *_on_test(wr, root)])),
         ],
     )
     return report
@@ -98,38 +100,53 @@ def _wandb_workspaces() -> tuple[Any, Any]:
     return wr, ws
 
 
-def _of_sweeps(wr: Any, heat_maps: Sequence[str]) -> list[Any]:
+def _kinds(root: str | Path) -> list[Measures]:
+    """What the trials of the store are judged by."""
+    trials = read_trials(root)
+    return [kind for kind in KINDS if trials[kind.score.column].notna().any()] or [ANSWERS]
+
+
+def _of_sweeps(wr: Any, root: str | Path) -> list[Any]:
     """Panels over the history of runs that have a row for each trial."""
-    panels: list[Any] = [
-        wr.LinePlot(title="accuracy on val", x="trial", y=["val/accuracy"]),
-        wr.LinePlot(title="gain over the untouched model", x="trial", y=["val/gain"]),
-        wr.LinePlot(title="log-loss on val, nats", x="trial", y=["val/log_loss"], log_y=True),
-    ]
+    panels: list[Any] = [wr.LinePlot(title="gain over the untouched model", x="trial", y=["val/gain"])]
+    for kind in _kinds(root):
+        score, loss = kind.both
+        unit = f",{loss.unit}" if loss.unit else ""
+        panels.insert(0, wr.LinePlot(title=f"{score.name} on val", x="trial", y=[f"val/{score.column}"]))
+        panels.append(wr.LinePlot(title=f"{loss.name} on val{unit}", x="trial", y=[f"val/{loss.column}"], log_y=True))
+    heat_maps = _heat_maps(root)
     if heat_maps:
         panels.append(wr.MediaBrowser(title="gain by layer and ρ", media_keys=list(heat_maps), num_columns=2))
     return [*panels, wr.WeavePanelSummaryTable(table_name="trials")]
 
 
-def _of_trials(wr: Any) -> list[Any]:
+def _of_trials(wr: Any, root: str | Path) -> list[Any]:
     """Panels over the summaries of runs that are one trial each."""
     settings = [wr.ParallelCoordinatesPlotColumn(wr.Config(name)) for name in ("intervention.name", "tau", "layer")]
     fraction = wr.ParallelCoordinatesPlotColumn(wr.Config("rho"), log=True)
-    names = ("val/log_loss", "val/accuracy", "val/gain")
+    kinds = _kinds(root)
+    names = [*(f"val/{name}" for kind in kinds for name in (kind.loss.column, kind.score.column)), "val/gain"]
     figures = [wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(name)) for name in names]
     gain = wr.SummaryMetric("val/gain")
     return [
         wr.ParallelCoordinatesPlot(title="what makes a gain", columns=[*settings, fraction, *figures]),
         wr.ScatterPlot(title="gain by ρ", x=wr.Config("rho"), y=gain, log_x=True),
         wr.ScatterPlot(title="gain by layer", x=wr.Config("layer"), y=gain),
-        wr.ScatterPlot(
-            title="accuracy by log-loss", x=wr.SummaryMetric("val/log_loss"), y=wr.SummaryMetric("val/accuracy")
+        *(
+            wr.ScatterPlot(
+                title=f"{kind.score.name} by {kind.loss.name}",
+                x=wr.SummaryMetric(f"val/{kind.loss.column}"),
+                y=wr.SummaryMetric(f"val/{kind.score.column}"),
+            )
+            for kind in kinds
         ),
     ]
 
 
-def _on_test(wr: Any) -> list[Any]:
+def _on_test(wr: Any, root: str | Path) -> list[Any]:
+    scores = [kind.score for kind in _kinds(root)]
     return [
-        wr.BarPlot(title="accuracy on test", metrics=["test/accuracy"]),
+        *(wr.BarPlot(title=f"{score.name} on test", metrics=[f"test/{score.column}"]) for score in scores),
         wr.BarPlot(title="gain on test", metrics=["test/gain"]),
     ]
 

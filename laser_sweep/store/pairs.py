@@ -52,10 +52,13 @@ class Pairs:
         both = answers[0].merge(answers[1], on=_ASKED, suffixes=("_first", "_second"))
         if both.empty:
             return f"{one} and {other} were asked other examples of {first['dataset']} {first['split']}: none in common"
-        right = [both[f"correct_{which}"].to_numpy(dtype=np.bool_) for which in ("first", "second")]
+        if both["episode_return_first"].notna().all():
+            scores = [both[f"episode_return_{which}"].to_numpy(dtype=np.float64) for which in ("first", "second")]
+        else:
+            scores = [both[f"correct_{which}"].to_numpy(dtype=np.bool_) for which in ("first", "second")]
         return Pair(
             num_examples=len(both),
-            gain=paired_gain(right[1], right[0]),
+            gain=paired_gain(scores[1], scores[0]),
             disagreements=int(both["prediction_first"].ne(both["prediction_second"]).sum()),
             alone=(len(answers[0]) - len(both), len(answers[1]) - len(both)),
         )
@@ -69,10 +72,12 @@ class Pairs:
                 self._answers[key] = pd.DataFrame()
         return self._answers[key]
 
-    def log_loss_stderr(self, key: str) -> float | None:
-        """Standard error of the mean of -log p(gold) / length, sd / √n; None where it cannot be known."""
+    def loss_stderr(self, key: str) -> float | None:
+        """Standard error, sd / √n, of the mean of -log p(gold) / length, or of the action error; None where it cannot
+        be known."""
         answers = self.answers(key)
         if len(answers) < 2:
             return None
         losses = -answers["gold_log_prob"] / answers["gold_length"]
-        return float(losses.std(ddof=1) / np.sqrt(len(losses)))
+        losses = answers["action_error"] if losses.isna().all() else losses
+        return None if losses.isna().any() else float(losses.std(ddof=1) / np.sqrt(len(losses)))

@@ -18,6 +18,9 @@ T = TypeVar("T")
 _SCHEMAS = {"trials": TRIALS, "predictions": PREDICTIONS, "spectra": SPECTRA}
 _KEYS = {"trials": "trial_key", "predictions": "trial_key", "spectra": "probe_key"}
 _SHOWN = 4
+_BEST_FIRST = (
+    "order by split desc, accuracy desc nulls last, mean_return desc nulls last, log_loss, action_error, trial_key"
+)
 
 
 def read_trials(root: str | Path) -> pd.DataFrame:
@@ -25,7 +28,7 @@ def read_trials(root: str | Path) -> pd.DataFrame:
 
     Raises RequestError where there is no store.
     """
-    return _read(root, "trials", "order by split desc, accuracy desc nulls last, log_loss, trial_key", take=_frame)
+    return _read(root, "trials", _BEST_FIRST, take=_frame)
 
 
 def find_trial(root: str | Path, key: str) -> pd.Series[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from laser_sweep.store.schema import SCHEMA_VERSION
-from laser_sweep.trial import Footprint, Metrics, Seconds, Trial, TrialResult
+from laser_sweep.trial import Episodes, Footprint, Metrics, Seconds, Trial, TrialResult
 
 _METRICS = (
     "num_examples",
@@ -26,7 +26,13 @@ _METRICS = (
     "top10_accuracy",
     "f1",
     "group_accuracy",
+    "mean_return",
+    "return_stderr",
+    "action_error",
+    "success_rate",
 )
+_EPISODE = ("episode_return", "episode_length", "success", "action_error")
+_ANSWER = ("gold_log_prob", "gold_length", "gold_rank", "text_rank", "f1", "group", "subject", "relation", "frequency")
 
 
 def to_row(result: TrialResult, sweep: str, config_json: str) -> dict[str, Any]:
@@ -84,8 +90,9 @@ def from_row(row: Mapping[str, Any], trial: Trial) -> TrialResult:
     metrics = None
     if row["status"] == "done":
         counts = row["prediction_counts"]
+        figures: dict[str, Any] = {name: row.get(name) for name in _METRICS}  # before version 4 there were no episodes
         metrics = Metrics(
-            **{name: row[name] for name in _METRICS},
+            **figures,
             prediction_counts=None if counts is None else tuple((str(label), int(count)) for label, count in counts),
         )
     return TrialResult(
@@ -120,9 +127,11 @@ def to_prediction_columns(result: TrialResult) -> dict[str, Any]:
     predictions = result.predictions
     if predictions is None:
         raise ValueError(f"trial {result.trial.key} has no predictions")
-    return {
-        "trial_key": [result.trial.key] * len(predictions.example_id),
-        "example_id": list(predictions.example_id),
+    count = len(predictions.example_id)
+    named = {"trial_key": [result.trial.key] * count, "example_id": list(predictions.example_id)}
+    if isinstance(predictions, Episodes):
+        return named | _episode_columns(predictions) | dict.fromkeys(_ANSWER, [None] * count)
+    return named | {
         "gold": list(predictions.gold),
         "prediction": list(predictions.prediction),
         "correct": predictions.correct,
@@ -135,4 +144,19 @@ def to_prediction_columns(result: TrialResult) -> dict[str, Any]:
         "subject": list(predictions.subject),
         "relation": list(predictions.relation),
         "frequency": list(predictions.frequency),
+        **dict.fromkeys(_EPISODE, [None] * count),
+    }
+
+
+def _episode_columns(episodes: Episodes) -> dict[str, Any]:
+    """Of an episode, `gold` is the return that was asked for, and `prediction` the one that it got, as texts."""
+    count = len(episodes.example_id)
+    return {
+        "gold": [f"{episodes.target_return:g}"] * count,
+        "prediction": [f"{value:g}" for value in episodes.returns.tolist()],
+        "correct": [None] * count,
+        "episode_return": episodes.returns,
+        "episode_length": episodes.lengths,
+        "success": [None] * count if episodes.success is None else episodes.success,
+        "action_error": pa.array(episodes.action_error, from_pandas=True),  # nan becomes null
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _EDIT = pa.struct(
     [
@@ -39,7 +39,7 @@ TRIALS = pa.schema(
         ("parameters", pa.int64()),  # of all edited matrices; null where one has none, and for the untouched model
         ("status", pa.string()),  # done or failed
         ("error", pa.string()),
-        ("accuracy", pa.float64()),  # fractions in 0..1, also in the columns below
+        ("accuracy", pa.float64()),  # fractions in 0..1, also in the columns below; null of episodes
         ("accuracy_stderr", pa.float64()),
         ("log_loss", pa.float64()),  # nats
         ("majority_accuracy", pa.float64()),
@@ -50,7 +50,11 @@ TRIALS = pa.schema(
         ("f1", pa.float64()),  # null where nothing is generated
         ("group_accuracy", pa.float64()),  # share of groups whose examples are all right
         ("prediction_counts", pa.map_(pa.string(), pa.int64())),  # null where answers are not classes
-        ("gain", pa.float64()),  # accuracy minus the untouched model's
+        ("mean_return", pa.float64()),  # sum of rewards; null of answers, as the three below
+        ("return_stderr", pa.float64()),  # null for one episode
+        ("action_error", pa.float64()),  # mean square, against recorded actions; null without any
+        ("success_rate", pa.float64()),  # null where the environment does not say
+        ("gain", pa.float64()),  # accuracy, or return, minus the untouched model's
         ("gain_p_value", pa.float64()),
         ("attempt", pa.int32()),
         ("worker", pa.string()),
@@ -82,6 +86,10 @@ PREDICTIONS = pa.schema(
         ("subject", pa.string()),
         ("relation", pa.string()),
         ("frequency", pa.float64()),
+        ("episode_return", pa.float64()),  # null of answers, as the three below
+        ("episode_length", pa.int64()),  # steps
+        ("success", pa.bool_()),
+        ("action_error", pa.float64()),
     ],
     metadata={"laser_sweep_schema": str(SCHEMA_VERSION)},
 )

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,7 +26,7 @@ from laser_sweep.trial import ExampleScores, Trial, TrialResult
 COMPACTED = "compacted-"
 _READ_ATTEMPTS = 100
 _ABANDONED_SECONDS = 3600.0  # nobody writes a file for so long
-_SCORES = ("example_id", "correct", "gold_log_prob", "gold_length")
+_SCORES = ("example_id", "correct", "gold_log_prob", "gold_length", "episode_return", "action_error")
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -123,10 +124,10 @@ class ParquetStore:
         def read(files: Sequence[Path]) -> ExampleScores | None:
             for file in files:
                 if file.stem == key or file.name.startswith(COMPACTED):
-                    table = self._table(file, columns=list(_SCORES), filters=[("trial_key", "==", key)])
+                    wanted = [("trial_key", "==", key)]
+                    table = self._table(file, columns=list(_SCORES), filters=wanted, schema=PREDICTIONS)
                     if table is not None and table.num_rows:
-                        correct, log_prob, length = (table[name].to_numpy() for name in _SCORES[1:])
-                        return ExampleScores(tuple(table["example_id"].to_pylist()), correct, -log_prob / length)
+                        return _scores(table)
             return None
 
         return self.reading("predictions", read)
@@ -234,6 +235,16 @@ class ParquetStore:
         _log.warning("%s cannot be read (%s); set aside as %s", file, reason, target.name)
         with suppress(OSError):  # a read-only store: the file is only left out
             file.rename(target)
+
+
+def _scores(table: pa.Table) -> ExampleScores:
+    """Of rows with the columns `_SCORES`; those of an episode or of an answer are null."""
+    ids = tuple(table["example_id"].to_pylist())
+    if table["episode_return"].null_count < table.num_rows:
+        returns, errors = (table[name].to_numpy() for name in ("episode_return", "action_error"))
+        return ExampleScores(ids, returns.astype(np.float64), errors.astype(np.float64))
+    correct, log_prob, length = (table[name].to_numpy() for name in ("correct", "gold_log_prob", "gold_length"))
+    return ExampleScores(ids, correct, -log_prob / length)
 
 
 def _write_atomically(table: pa.Table, target: Path, **options: Any) -> None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from laser_sweep.analysis.selection import Objective
-from laser_sweep.engine.models.checkpoint import Checkpoint, fetch_weights, find_checkpoint
+from laser_sweep.engine.models.checkpoint import Checkpoint, fetch_weights, find_checkpoint, read_settings
 from laser_sweep.engine.models.spec import ModelSpec
-from laser_sweep.engine.tasks.example import AskedModel, BadRow, Task
-from laser_sweep.engine.tasks.registry import check_family, load_task
+from laser_sweep.engine.tasks.example import AskedModel, BadRow
+from laser_sweep.engine.tasks.registry import ROLLOUTS, AnyTask, check_family, load_task
+from laser_sweep.engine.tasks.rollouts import Rollouts
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.errors import RequestError
+from laser_sweep.measures import Objective
 from laser_sweep.sweep.protocols import Candidate
 from laser_sweep.sweep.search.space import Axes, Intervention, Space, check_layers, check_taus, find_space
 from laser_sweep.sweep.search.spec import GridSpec, SearchSpec
@@ -46,8 +47,8 @@ class EvaluationSpec:
 class GuardSpec:
     """What the `guard` config group says.
 
-    On val of this data set, or `limit` examples of it, a winner's log-loss is at most `bound` nats above the untouched
-    model's.
+    On val of this data set, or `limit` examples of it, a winner's log-loss, or action error, is at most `bound` above
+    the untouched model's.
     """
 
     dataset: DatasetSpec
@@ -82,7 +83,7 @@ class Job:
 
     question: Question
     checkpoint: Checkpoint
-    task: Task
+    task: AnyTask
     space: Space
     prompt_tokens: Mapping[Split, int]
     parameters: int
@@ -145,10 +146,10 @@ class Job:
         order = {examples[place].id: number for number, place in enumerate(self.task.drawn(split, self.question.seed))}
         places = sorted(range(len(scores.example_ids)), key=lambda place: order[scores.example_ids[place]])
         ids = tuple(scores.example_ids[place] for place in places)
-        return ExampleScores(ids, scores.correct[places], scores.losses[places])
+        return ExampleScores(ids, scores.scores[places], scores.losses[places])
 
 
-def _evaluation(question: Question, task: Task, split: Split, limit: int | None = None) -> Evaluation:
+def _evaluation(question: Question, task: AnyTask, split: Split, limit: int | None = None) -> Evaluation:
     allowed = question.evaluation.limit if split == "val" else question.evaluation.test_limit
     limit = min((bound for bound in (allowed, limit) if bound is not None), default=None)
     partial = limit is not None and limit < len(task.split(split))
@@ -174,7 +175,7 @@ def build_jobs(questions: Iterable[Question]) -> list[Job]:
 class _JobBuilder:
     def __init__(self) -> None:
         self._checkpoints: dict[ModelSpec, Checkpoint] = {}
-        self._tasks: dict[tuple[DatasetSpec, ModelSpec], Task] = {}
+        self._tasks: dict[tuple[DatasetSpec, ModelSpec], AnyTask] = {}
         self._models: dict[Checkpoint, _Model] = {}
 
     def build(self, question: Question) -> Job:
@@ -214,13 +215,21 @@ class _JobBuilder:
         if spec is None:
             return None
         evaluation = replace(question.evaluation, limit=spec.limit)
+        if spec.dataset.format == ROLLOUTS and spec.dataset.path is None:
+            raise RequestError(
+                f"guard.dataset={spec.dataset.name} goes by the action error, which takes recorded episodes; "
+                "set guard.dataset.path=<file>"
+            )
         return self.build(replace(question, dataset=spec.dataset, evaluation=evaluation, guard=None))
 
-    def _task(self, dataset: DatasetSpec, checkpoint: Checkpoint) -> Task:
+    def _task(self, dataset: DatasetSpec, checkpoint: Checkpoint) -> AnyTask:
         """The data set as this model reads it."""
         key = dataset, checkpoint.spec
         if key not in self._tasks:
-            self._tasks[key] = load_task(dataset, AskedModel(checkpoint.family, partial(_load_tokenizer, checkpoint)))
+            asked = AskedModel(
+                checkpoint.family, partial(_load_tokenizer, checkpoint), partial(read_settings, checkpoint)
+            )
+            self._tasks[key] = load_task(dataset, asked)
         return self._tasks[key]
 
 
@@ -250,7 +259,7 @@ class _Model:
         self.parameters = skeleton.num_parameters()
         self._layout = find_layout(skeleton, checkpoint.spec.roles)
         self._max_tokens = max_positions(skeleton)
-        self._tokenizer = _load_tokenizer(checkpoint)
+        self._tokenizer = None if checkpoint.family == "decision_transformer" else _load_tokenizer(checkpoint)
         self._readings: dict[Evaluation, _Reading] = {}
 
     @property
@@ -260,12 +269,18 @@ class _Model:
     def space(self, question: Question) -> Space:
         return find_space(question.axes, question.intervention, self._layout, question.model.name)
 
-    def read(self, task: Task, evaluation: Evaluation) -> _Reading:
+    def read(self, task: AnyTask, evaluation: Evaluation) -> _Reading:
         if evaluation not in self._readings:
-            from laser_sweep.engine.tasks.tokenise import encode
-
-            examples = task.split(evaluation.split, evaluation.limit, evaluation.seed)
-            encoded, bad_rows = encode(task, examples, self._tokenizer, self._max_tokens)
-            tokens = sum(one.num_tokens for one in encoded)
-            self._readings[evaluation] = _Reading(tokens, tuple(bad_rows))
+            self._readings[evaluation] = self._read(task, evaluation)
         return self._readings[evaluation]
+
+    def _read(self, task: AnyTask, evaluation: Evaluation) -> _Reading:
+        if isinstance(task, Rollouts):  # an episode may be shorter: how long it is shows when it is played
+            episodes = task.split(evaluation.split, evaluation.limit, evaluation.seed)
+            return _Reading(len(episodes) * task.tokens_an_episode, ())
+        from laser_sweep.engine.tasks.tokenise import encode
+
+        assert self._tokenizer is not None
+        examples = task.split(evaluation.split, evaluation.limit, evaluation.seed)
+        encoded, bad_rows = encode(task, examples, self._tokenizer, self._max_tokens)
+        return _Reading(sum(one.num_tokens for one in encoded), tuple(bad_rows))

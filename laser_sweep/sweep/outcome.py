@@ -91,7 +91,7 @@ class Outcome:
         raise KeyError(trial.key)
 
     def objective(self, job: Job) -> float | None:
-        """What decides, of the best candidate of one job: its accuracy on val, or its log-loss. None where none of them
+        """What decides, of the best candidate of one job: its score on val, or its loss. None where none of them
         has finished."""
         comparison = next(one for one in self.comparisons if any(member is job for member in one.members))
         own = {candidate.edits for candidate in job.space.grid()}
@@ -100,7 +100,7 @@ class Outcome:
         best = [one for one in self.ranked(comparison) if one.trial.edits in (own or {()})]
         if not best:
             return None
-        return best[0].accuracy if job.question.objective.endswith("accuracy") else best[0].log_loss
+        return best[0].figure(job.question.objective)
 
 
 def _asks(job: Job, trial: Trial) -> bool:

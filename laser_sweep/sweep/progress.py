@@ -39,14 +39,17 @@ class _Best:
     def describe(self) -> str:
         parts = []
         if self._result is not None:
-            parts.append(f"best {self._result.measured().accuracy:.1%} {self._result.trial.describe()}")
+            metrics = self._result.measured()
+            score = metrics.measures.score
+            value = f"{score.label}{score.number(metrics.score)}{score.unit.strip()}"
+            parts.append(f"best {value} {self._result.trial.describe()}")
         if self.failed:
             parts.append(f"{self.failed} failed")
         return " · ".join(parts)
 
 
 def _weight(result: TrialResult) -> tuple[int, float]:
-    return result.measured().num_examples, result.measured().accuracy
+    return result.measured().num_examples, result.measured().score
 
 
 class _RateColumn(ProgressColumn):

@@ -68,13 +68,14 @@ class Candidate:
 class Score:
     """What a candidate is worth on the examples on which it was measured.
 
-    `value` is what decides, then what decides between equals, each the larger the better. `log_loss`, in nats, is the
-    mean over the data sets. `examples` are those of all data sets in order, in the order in which they were drawn,
-    where the search asked for them. Where the sweep has a guard, a candidate that it refuses is not `allowed` to win.
+    `value` is what decides, then what decides between equals, each the larger the better. `loss` is the mean over the
+    data sets, of log-loss in nats or of the action error. `examples` are those of all data sets in order, in the order
+    in which they were drawn, where the search asked for them. Where the sweep has a guard, a candidate that it refuses
+    is not `allowed` to win.
     """
 
     value: tuple[float, float]
-    log_loss: float
+    loss: float
     examples: ExampleScores | None = None
     allowed: bool = True
 

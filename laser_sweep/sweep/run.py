@@ -116,7 +116,7 @@ class Sweep:
         allowed = not ask.guarded or comparison.guard is None or self._passes(comparison, candidate, outcome)
         return Score(
             value=standing.value(comparison.question.objective),
-            log_loss=standing.log_loss,
+            loss=standing.loss,
             examples=examples,
             allowed=allowed,
         )
@@ -131,7 +131,7 @@ class Sweep:
             parts.append(job.as_drawn(scores, "val"))
         return ExampleScores(
             tuple(example for part in parts for example in part.example_ids),
-            np.concatenate([part.correct for part in parts]),
+            np.concatenate([part.scores for part in parts]),
             np.concatenate([part.losses for part in parts]),
         )
 
@@ -144,7 +144,8 @@ class Sweep:
         untouched = outcome.results.get(guard.untouched("val").key)
         if measured is None or untouched is None or not measured.ok or not untouched.ok:
             return False
-        return measured.measured().log_loss <= untouched.measured().log_loss + spec.bound
+        loss, before = measured.measured().loss, untouched.measured().loss
+        return loss is not None and before is not None and loss <= before + spec.bound
 
     def _winner(self, place: int, outcome: Outcome) -> Standing | None:
         """The best candidate that the guard, where there is one, allows; the untouched model needs no leave.
@@ -210,7 +211,7 @@ class Sweep:
     def _paired(self, edited: TrialResult, untouched: TrialResult) -> PairedGain | None:
         """None where the store has lost the predictions of one of them."""
         answers = [self._store.scores(result.trial.key) for result in (edited, untouched)]
-        return None if answers[0] is None or answers[1] is None else paired_gain(answers[0].correct, answers[1].correct)
+        return None if answers[0] is None or answers[1] is None else paired_gain(answers[0].scores, answers[1].scores)
 
     @contextmanager
     def _interruptible(self, outcome: Outcome) -> Iterator[None]:

@@ -120,7 +120,8 @@ def print_limits(console: Console, jobs: Iterable[Job]) -> None:
             there = len(job.task.split(split))
             if limit is not None and limit > there:
                 lines.append(
-                    f"evaluation.{key}={limit} is more than the {there:,} examples of {split} of {job.task.name}"
+                    f"evaluation.{key}={limit} is more than the {there:,} {job.task.measures.example}s of {split} of "
+                    f"{job.task.name}"
                 )
     for line in dict.fromkeys(lines):
         console.print(f"{line}: all are used", **_PLAIN)
@@ -143,14 +144,16 @@ def _val_table(outcome: Outcome, comparison: Comparison, job: Job, number: int) 
     ranked = outcome.ranked(comparison)
     untouched = next((one.results[number] for one in ranked if one.trial.untouched), None)
     edited = [one.results[number] for one in ranked if not one.trial.untouched]
-    examples = "" if untouched is None else f" ({untouched.measured().num_examples:,} examples)"
+    measures = job.task.measures
+    examples = "" if untouched is None else f" ({untouched.measured().num_examples:,} {measures.example}s)"
     table = Table(
         box=box.SIMPLE,
         title=Text(f"{job.checkpoint.identity.name} on {job.task.name}, val{examples}", style="italic"),
         title_justify="left",
     )
     swept = _swept_options(edited)
-    headings = ("intervention", "τ", "ℓ", "ρ", *swept, "accuracy %", "± se", "log-loss", "gain", "p (Holm)")
+    figures = measures.score.heading, "± se", measures.loss.name, "gain", "p (Holm)"
+    headings = ("intervention", "τ", "ℓ", "ρ", *swept, *figures)
     for heading in (*headings, *(["numbers"] if swept else [])):
         table.add_column(heading, justify="left" if heading in ("intervention", "τ") else "right", no_wrap=True)
     if untouched is not None:
@@ -180,6 +183,7 @@ def _cells(result: TrialResult, swept: Sequence[str], p_value: float | None = No
     """`p_value` is corrected for the number of trials. Where options are swept, the last cell is how many numbers the
     edited matrices take, so that trials can be compared at equal memory."""
     trial, metrics = result.trial, result.measured()
+    score, loss = metrics.measures.score, metrics.measures.loss
     options = [dict(edit.options) for edit in trial.edits[:1]] or [{}]
     return (
         "untouched" if trial.untouched else escape(trial.intervention),
@@ -187,10 +191,10 @@ def _cells(result: TrialResult, swept: Sequence[str], p_value: float | None = No
         "" if trial.tau is None else "all" if trial.layer is None else str(trial.layer),
         "" if trial.rho is None else f"{trial.rho:g}",
         *(str(options[0].get(name, "")) for name in swept),
-        f"{100 * metrics.accuracy:.1f}",
-        f"{100 * metrics.accuracy_stderr:.1f}",
-        f"{metrics.log_loss:.3f}",
-        "" if trial.untouched or result.gain is None else f"{100 * result.gain:+.1f}",
+        score.number(metrics.score),
+        "" if metrics.score_stderr is None else score.number(metrics.score_stderr),
+        "" if metrics.loss is None else loss.number(metrics.loss),
+        "" if trial.untouched or result.gain is None else score.change(result.gain),
         "" if p_value is None else f"{p_value:.2g}",
         *([] if not swept else ["" if result.parameters is None else f"{result.parameters:,}"]),
     )

@@ -9,6 +9,7 @@ from rich.markup import escape
 from laser_sweep.analysis.classes import flip_to_constant
 from laser_sweep.analysis.wording import gain_text, luck_text, measured_text
 from laser_sweep.sweep.outcome import Confirmed, Guarded, Outcome
+from laser_sweep.trial import Metrics
 
 
 def verdict(outcome: Outcome, place: int) -> Iterator[str]:
@@ -36,11 +37,12 @@ def verdict(outcome: Outcome, place: int) -> Iterator[str]:
 
 def _confirmation(confirmed: Confirmed, name: str) -> Iterator[str]:
     winner, untouched = confirmed.winner, confirmed.untouched
-    examples = f"{name}on test ({untouched.measured().num_examples:,} examples, looked at once)"
+    measures = untouched.measured().measures
+    examples = f"{name}on test ({untouched.measured().num_examples:,} {measures.example}s, looked at once)"
     yield f"{examples}: untouched {measured_text(untouched.measured())}"
     if winner.trial.untouched:
         return
-    paired = "" if confirmed.gain is None else f", {gain_text(confirmed.gain)}"
+    paired = "" if confirmed.gain is None else f", {gain_text(confirmed.gain, measures.score)}"
     edit = escape(f"{winner.trial.intervention} {winner.trial.describe()}")
     yield f"[bold]winner {edit}[/]: {measured_text(winner.measured())}{paired}"
     flip = flip_to_constant(winner.measured(), untouched.measured())
@@ -54,21 +56,28 @@ def _luck(outcome: Outcome, place: int) -> Iterator[str]:
     looked_at = len(comparison.looked_at)
     for number, job in enumerate(comparison.jobs):
         paired = outcome.picked.get((place, number))
-        luck = None if paired is None else luck_text(paired, job.num_examples("val"), looked_at, job.task.name)
+        if paired is None:
+            continue
+        luck = luck_text(paired, job.num_examples("val"), looked_at, job.task.measures, job.task.name)
         if luck is not None:
             yield f"[yellow]{escape(luck)}[/]"
 
 
 def _guard(guarded: Guarded, name: str) -> Iterator[str]:
-    before = guarded.untouched.measured().log_loss
+    before = guarded.untouched.measured()
+    loss = before.measures.loss
     if guarded.winner is not None and guarded.winner.ok:
-        after = guarded.winner.measured().log_loss
-        yield f"guard {escape(name)}: log-loss {before:.3f} untouched, {after:.3f} the winner"
+        after = guarded.winner.measured()
+        yield f"guard {escape(name)}: {loss.name} {_loss(before)} untouched, {_loss(after)} the winner"
     if guarded.refused:
         best = guarded.refused[0]
-        loss = f"{best.measured().log_loss:.3f}" if best.ok else "failed"
+        worse = _loss(best.measured()) if best.ok else "failed"
         count = len(guarded.refused)
         yield (
             f"guard {escape(name)} refused {count:,} candidate{'s' if count > 1 else ''} that val prefers; "
-            f"the best of them, {escape(best.trial.describe())}: {loss}"
+            f"the best of them, {escape(best.trial.describe())}: {worse}"
         )
+
+
+def _loss(metrics: Metrics) -> str:
+    return "not measured" if metrics.loss is None else metrics.measures.loss.number(metrics.loss)

@@ -59,10 +59,10 @@ def test_the_winner_is_the_one_that_a_sweep_chooses(tmp_path: Path) -> None:
             results.append(done(made, right(random.integers(4, 7), 10), log_loss=float(random.integers(1, 3))))
         results.append(failed(trial(("fc_in", 9, 0.1))))
         [view] = comparisons(rows(tmp_path / str(number), results))
-        for objective in ("accuracy", "log_loss"):
+        for objective, by in (("accuracy", "score"), ("log_loss", "loss")):
             wanted = [one.trial.key for one in ranked([Standing((r,)) for r in results[:-1]], objective)]
-            assert view.ranked(objective)["trial_key"].tolist() == wanted
-            winner = view.winner(objective)
+            assert view.ranked(by)["trial_key"].tolist() == wanted
+            winner = view.winner(by)
             assert winner is not None
             assert winner["trial_key"] == wanted[0]
 

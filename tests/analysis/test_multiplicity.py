@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, norm
 from statsmodels.stats.multitest import multipletests
 
-from laser_sweep.analysis.multiplicity import adjusted_p_values, examples_needed, expected_best_of_null
+from laser_sweep.analysis.multiplicity import (
+    adjusted_p_values,
+    examples_needed,
+    examples_needed_for_mean,
+    expected_best_of_normal,
+    expected_best_of_null,
+    luck,
+)
+from laser_sweep.analysis.statistics import PairedGain
+from laser_sweep.measures import ANSWERS, EPISODES
 
 
 @settings(max_examples=25)  # statsmodels takes 70 ms for each
@@ -116,3 +125,37 @@ def test_the_luck_of_a_large_data_set_is_that_of_a_bell_curve() -> None:
 def test_luck_without_trials_is_said(arguments: tuple[float, int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         expected_best_of_null(*arguments)
+
+
+@pytest.mark.parametrize("num_trials", [1, 2, 60])
+def test_the_best_of_trials_without_effect_shows_what_draws_of_a_normal_show(num_trials: int) -> None:
+    draws = np.random.default_rng(0).normal(0, 3.0, (40_000, num_trials)).max(axis=1)
+    assert expected_best_of_normal(3.0, num_trials) == pytest.approx(draws.mean(), abs=4 * draws.std() / 200)
+
+
+def test_so_many_episodes_tell_a_gain_from_luck_as_often_as_was_asked_for() -> None:
+    gain, deviation, trials = 8.0, 30.0, 60
+    count = examples_needed_for_mean(gain, deviation, trials)
+    random = np.random.default_rng(1)
+    means = random.normal(gain, deviation / np.sqrt(count), 4000)
+    limit = norm.isf(0.05 / trials / 2) * deviation / np.sqrt(count)
+    assert (means > limit).mean() == pytest.approx(0.8, abs=0.03)
+    fewer = random.normal(gain, deviation / np.sqrt(count - 30), 4000)
+    assert (fewer > norm.isf(0.05 / trials / 2) * deviation / np.sqrt(count - 30)).mean() < 0.8
+
+
+def gained(gain: float, stderr: float) -> PairedGain:
+    return PairedGain(gain=gain, stderr=stderr, p_value=0.5, wins=30, losses=10, low=-1.0, high=1.0)
+
+
+def test_luck_is_told_only_where_a_winner_was_picked_on_too_few() -> None:
+    found = luck(gained(2.0, 4.0), 50, 60, EPISODES)
+    assert found is not None
+    assert found.best == pytest.approx(expected_best_of_normal(4.0, 60))
+    assert found.needed == examples_needed_for_mean(2.0, 4.0 * np.sqrt(50), 60)
+    assert luck(gained(40.0, 4.0), 50, 60, EPISODES) is None
+    assert luck(gained(2.0, 4.0), 50, 1, EPISODES) is None
+    assert luck(gained(-2.0, 4.0), 50, 60, EPISODES) is None
+    of_answers = luck(gained(0.02, 0.01), 1000, 60, ANSWERS)
+    assert of_answers is not None
+    assert of_answers.best == pytest.approx(expected_best_of_null(0.04, 1000, 60))

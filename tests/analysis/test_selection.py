@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laser_sweep.analysis.selection import Objective, Standing, ranked
+from laser_sweep.analysis.selection import Standing, ranked
+from laser_sweep.measures import Objective
 from laser_sweep.trial import Edit, Evaluation, Matrix, Metrics, ModelId, Trial, TrialResult
 
 OBJECTIVES: tuple[Objective, ...] = ("accuracy", "log_loss", "mean_accuracy", "mean_log_loss")
@@ -105,7 +106,7 @@ def test_equal_means_are_decided_by_the_mean_of_the_other_figure() -> None:
 
 def test_a_candidate_has_the_mean_of_its_figures_and_is_known_by_its_first_trial() -> None:
     one = standing(3, (0.25, 0.5), (0.75, 2.0), (0.5, 0.5))
-    assert (one.accuracy, one.log_loss) == (0.5, 1.0)
+    assert (one.score, one.loss) == (0.5, 1.0)
     assert one.trial.evaluation.dataset == "d0"
     assert one.value("mean_accuracy") == (0.5, -1.0)
     assert one.value("mean_log_loss") == (-1.0, 0.5)
@@ -115,7 +116,7 @@ def test_a_candidate_that_failed_somewhere_has_no_figures() -> None:
     one = standing(1, (0.5, 0.5), (0.5, 0.5))
     broken = TrialResult(trial=one.results[1].trial, status="failed", error="out of memory")
     with pytest.raises(ValueError, match="out of memory"):
-        _ = Standing((one.results[0], broken)).accuracy
+        _ = Standing((one.results[0], broken)).score
 
 
 eighths = st.integers(0, 8).map(lambda count: count / 8)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import minimize_scalar
 from scipy.special import xlogy
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, sem, ttest_rel
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.proportion import proportion_confint
 
@@ -224,3 +224,37 @@ def test_nineteen_of_twenty_intervals_hold_the_true_gain(count: int, discordance
     assert covered > 0.94
     if count * discordance >= 10:
         assert covered < 0.965
+
+
+@pytest.mark.parametrize("count", [2, 3, 50, 200])
+@pytest.mark.parametrize("shift", [0.0, 0.3, 40.0])
+def test_the_gain_of_returns_is_that_of_a_paired_t_test(count: int, shift: float) -> None:
+    random = np.random.default_rng([count, int(10 * shift)])
+    untouched = random.normal(-90, 30, count)
+    edited = untouched + random.normal(shift, 12, count)
+    found, expected = paired_gain(edited, untouched), ttest_rel(edited, untouched)
+    interval = expected.confidence_interval(0.95)
+    assert found.gain == pytest.approx(np.mean(edited - untouched), rel=1e-12)
+    assert found.stderr == pytest.approx(sem(edited - untouched), rel=1e-12)
+    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-9)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+    assert (found.wins, found.losses) == (int((edited > untouched).sum()), int((edited < untouched).sum()))
+
+
+def test_the_interval_of_a_mean_gain_holds_the_true_gain_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    pairs = [(random.exponential(50, 50) + 5.0, random.exponential(50, 50)) for _ in range(600)]
+    held = [found.low <= 5.0 <= found.high for found in (paired_gain(*pair) for pair in pairs)]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.03)
+
+
+def test_returns_that_no_edit_changed_are_no_gain() -> None:
+    returns = np.array([-80.0, -91.5, -500.0])
+    found = paired_gain(returns, returns.copy())
+    assert (found.gain, found.stderr, found.p_value, found.low, found.high) == (0.0, 0.0, 1.0, 0.0, 0.0)
+    assert (found.wins, found.losses) == (0, 0)
+
+
+def test_one_episode_shows_nothing() -> None:
+    found = paired_gain(np.array([5.0]), np.array([1.0]))
+    assert (found.gain, found.p_value, found.low, found.high) == (4.0, 1.0, -np.inf, np.inf)

@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from laser_sweep.engine import worker as worker_module
+from laser_sweep.engine.evaluation import language
 from laser_sweep.engine.models.checkpoint import Checkpoint, find_checkpoint
 from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.engine.tasks.example import Example, Task
@@ -313,13 +313,13 @@ def test_examples_are_tokenised_once_for_all_trials(
     checkpoints: dict[str, Checkpoint], make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    encode = worker_module.encode
+    encode = language.encode
 
     def counting(task: Task, examples: tuple[Example, ...], *rest: Any) -> Any:
         sizes.append(len(examples))
         return encode(task, examples, *rest)
 
-    monkeypatch.setattr(worker_module, "encode", counting)
+    monkeypatch.setattr(language, "encode", counting)
     checkpoint, task = checkpoints["gptj"], make_task(20, choices=CHOICES)
     work(
         checkpoint,

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from laser_sweep.engine import worker as worker_module
+from laser_sweep.engine.evaluation import language
 from laser_sweep.engine.models.checkpoint import Checkpoint, find_checkpoint
 from laser_sweep.engine.models.layout import find_layout
 from laser_sweep.engine.models.spec import ModelSpec
@@ -118,13 +118,13 @@ def test_matrices_whose_directions_find_no_room_together_are_looked_at_in_turn(
     checkpoint: Checkpoint, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together: list[list[Matrix]] = []
-    slopes = worker_module.slopes
+    slopes = language.slopes
 
     def counting(forward: Any, collator: Any, encoded: Any, directions: Any, **options: Any) -> Any:
         together.append(list(directions))
         return slopes(forward, collator, encoded, directions, **options)
 
-    monkeypatch.setattr(worker_module, "slopes", counting)
+    monkeypatch.setattr(language, "slopes", counting)
     wanted = probe(checkpoint, evaluation(task))
     whole, in_turn = (
         done(worker(checkpoint, task, activation_budget_gb=room).carry_out(wanted)) for room in (4.0, 9000 / 2**30)

@@ -166,7 +166,7 @@ def test_provenance_says_what_ran_where_and_when(read: Reader) -> None:
     [row] = [row for row in read.rows if row[0] == "tiny" and len(row) == 12]
     assert row[:6] == ["tiny", "0123abcd", "float32", "colours", "sweep", "14"]
     assert row[6:8] == ["2023-11-14 22:13", "2023-11-14 22:13"]
-    assert row[9:] == ["cpu", "host", "3"]
+    assert row[9:] == ["cpu", "host", "4"]
 
 
 def test_published_numbers_stand_beside_ours(published: Callable[[], ParquetStore]) -> None:

@@ -59,7 +59,7 @@ def assert_holds(store: ParquetStore, expected: list[TrialResult]) -> None:
         assert result.predictions is not None
         scores = store.scores(result.trial.key)
         assert scores is not None
-        np.testing.assert_array_equal(scores.correct, result.predictions.correct)
+        np.testing.assert_array_equal(scores.scores, result.predictions.correct)
         predictions = read_predictions(store.root, result.trial.key)
         assert predictions["example_id"].tolist() == list(result.predictions.example_id)
         assert predictions["correct"].tolist() == result.predictions.correct.tolist()
@@ -89,7 +89,7 @@ def test_the_merged_file_keeps_the_mark_of_the_schema(store: ParquetStore, resul
     write(store, results)
     store.compact()
     [file] = store.trials.glob("*.parquet")
-    assert pq.read_schema(file).metadata[b"laser_sweep_schema"] == b"3"
+    assert pq.read_schema(file).metadata[b"laser_sweep_schema"] == b"4"
 
 
 def test_each_trial_is_read_once_while_merged_and_small_files_coexist(
@@ -298,7 +298,7 @@ def test_a_reader_that_lists_the_files_just_before_they_are_merged_misses_nothin
         patched.setattr(Path, "glob", compact_after_listing)
         count = {
             "find": lambda: len(store.find([result.trial for result in results])),
-            "scores": lambda: len(getattr(store.scores(key), "correct", [])),
+            "scores": lambda: len(getattr(store.scores(key), "scores", [])),
             "read_trials": lambda: len(read_trials(store.root)),
             "read_predictions": lambda: len(read_predictions(store.root, key)),
         }[read]()

@@ -167,8 +167,8 @@ def test_answers_come_back_as_they_were_stored(rows: list[tuple[bool, float, int
     assert table["subject"] == list(groups)
     assert table["relation"] == list(texts)
     assert back is not None
-    assert back.correct.dtype == np.bool_
-    assert back.correct.tolist() == list(correct)
+    assert back.scores.dtype == np.bool_
+    assert back.scores.tolist() == list(correct)
 
 
 @pytest.fixture

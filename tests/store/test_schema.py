@@ -18,12 +18,14 @@ TRIAL_COLUMNS = [
     "num_skipped", "intervention", "tau", "layer", "rho", "edits", "parameters", "status", "error", "accuracy",
     "accuracy_stderr", "log_loss",
     "majority_accuracy", "balanced_accuracy", "top1_accuracy", "top5_accuracy", "top10_accuracy", "f1",
-    "group_accuracy", "prediction_counts", "gain", "gain_p_value", "attempt", "worker", "device", "seconds_factor",
+    "group_accuracy", "prediction_counts", "mean_return", "return_stderr", "action_error", "success_rate", "gain",
+    "gain_p_value", "attempt", "worker", "device", "seconds_factor",
     "seconds_edit", "seconds_eval", "started_at", "finished_at", "config_json", "schema_version",
 ]  # fmt: skip
 PREDICTION_COLUMNS = [
     "trial_key", "example_id", "gold", "prediction", "correct", "gold_log_prob", "gold_length", "gold_rank",
-    "text_rank", "f1", "group", "subject", "relation", "frequency",
+    "text_rank", "f1", "group", "subject", "relation", "frequency", "episode_return", "episode_length", "success",
+    "action_error",
 ]  # fmt: skip
 
 
@@ -62,8 +64,8 @@ def test_every_file_says_which_version_of_the_schema_it_has(
     store.write(result, "sweep", "{}")
     for directory in (store.trials, store.predictions):
         metadata = pq.read_schema(directory / f"{result.trial.key}.parquet").metadata
-        assert metadata[b"laser_sweep_schema"] == b"3"
-    assert pd.read_parquet(store.trials)["schema_version"].tolist() == [3]
+        assert metadata[b"laser_sweep_schema"] == b"4"
+    assert pd.read_parquet(store.trials)["schema_version"].tolist() == [4]
 
 
 def test_nulls_do_not_change_the_types_of_columns(

@@ -109,7 +109,7 @@ def test_answers_are_found_by_key(store: ParquetStore, make_result: MakeResult) 
         scores = store.scores(result.trial.key)
         assert scores is not None
         assert scores.example_ids == result.predictions.example_id
-        np.testing.assert_array_equal(scores.correct, result.predictions.correct)
+        np.testing.assert_array_equal(scores.scores, result.predictions.correct)
         by_hand = [
             -log_prob / length
             for log_prob, length in zip(result.predictions.gold_log_prob, result.predictions.gold_length, strict=True)
@@ -188,7 +188,7 @@ def test_a_crash_leaves_no_visible_file_and_earlier_ones_intact(tmp_path: Path, 
     assert len(pd.read_parquet(store.predictions)) == 50
     scores = store.scores(key)
     assert scores is not None
-    assert scores.correct.sum() == 25
+    assert scores.scores.sum() == 25
 
 
 def test_no_reader_takes_a_temporary_file_for_a_result(
@@ -380,7 +380,7 @@ def test_hidden_files_are_none_of_ours(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("mark", [b"4", b"999", b"not a number", b"-1"])
+@pytest.mark.parametrize("mark", [b"5", b"999", b"not a number", b"-1"])
 def test_a_file_of_another_schema_version_is_left_out_with_a_warning(
     store: ParquetStore, make_result: MakeResult, caplog: pytest.LogCaptureFixture, mark: bytes
 ) -> None:

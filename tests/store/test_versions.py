@@ -130,7 +130,7 @@ def test_a_trial_of_version_2_is_found_with_its_rank_and_without_what_was_not_st
     assert (found.measured().accuracy, found.measured().num_skipped, found.attempt) == (0.5, 1, 2)
     assert found.measured().prediction_counts == (("red", 3), ("blue", 1))
     assert scores is not None
-    assert scores.correct.tolist() == [True, False, True, False]
+    assert scores.scores.tolist() == [True, False, True, False]
     assert not caplog.records
 
 

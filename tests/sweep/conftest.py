@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from laser_sweep.analysis.selection import Objective
 from laser_sweep.engine.models.checkpoint import Checkpoint
 from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.engine.tasks.example import Example, Task
 from laser_sweep.engine.tasks.spec import DatasetSpec
+from laser_sweep.measures import Objective
 from laser_sweep.probe import Probe, ProbeResult
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.sweep.jobs import EvaluationSpec, GuardSpec, Job, Question, build_jobs

@@ -84,7 +84,7 @@ def test_the_objective_says_which_figure_decides(
     ran = run(job, measure=simulated(by_table(table), job))
     assert winners(ran)[0][2] == layer
     best = ran.outcome.ranked(ran.outcome.comparisons[0])[0]
-    assert ran.outcome.objective(job) == pytest.approx(best.log_loss if "loss" in objective else best.accuracy)
+    assert ran.outcome.objective(job) == pytest.approx(best.loss if "loss" in objective else best.score)
 
 
 def test_a_candidate_that_failed_on_one_data_set_takes_no_part(

@@ -16,6 +16,7 @@ from laser_sweep.dashboard.comparing import (
     against_first,
     differing,
     disagreements,
+    episodes_side_by_side,
     settings,
     side_by_side,
 )
@@ -25,6 +26,7 @@ from laser_sweep.dashboard.parts import Children, link, live_text, notice, plain
 from laser_sweep.dashboard.rows import plain_rows
 from laser_sweep.errors import RequestError
 from laser_sweep.figures.words import place_text
+from laser_sweep.measures import ANSWERS, EPISODES, Measures, measures_of
 
 TITLE = "Compare"
 
@@ -73,7 +75,8 @@ def _names(rows: Sequence[pd.Series[Any]]) -> list[str]:
 
 
 def _merits(context: Context, rows: Sequence[pd.Series[Any]], against: Sequence[Against]) -> Component:
-    view, pairs = context.view, LivePairs(context.store)
+    view, pairs, measures = context.view, LivePairs(context.store), measures_of(rows[0])
+    only = "only this one right / only the reference" if measures is ANSWERS else "higher here / higher there"
     keys = [str(row["trial_key"]) for row in rows]
     header: list[Children] = ["trial"]
     for place, (key, name) in enumerate(zip(keys, _names(rows), strict=True)):
@@ -85,23 +88,27 @@ def _merits(context: Context, rows: Sequence[pd.Series[Any]], against: Sequence[
             html.Span([link(name, view.at("trial", trial=(key,)).href), html.Br(), html.Small(actions or "reference")])
         )
     lines: list[Sequence[Children]] = [
-        ("accuracy", *[live_text(f"accuracy-{key}", words.accuracy(row)) for key, row in zip(keys, rows, strict=True)]),
         (
-            "log-loss",
-            *(
-                words.with_error(row["log_loss"], pairs.log_loss_stderr(key))
-                for key, row in zip(keys, rows, strict=True)
-            ),
+            measures.score.name,
+            *[live_text(f"score-{key}", words.score(row)) for key, row in zip(keys, rows, strict=True)],
         ),
-        ("gain over the untouched model", *(words.signed_points(row["gain"]) for row in rows)),
-        ("p of that gain", *(words.p_value(row["gain_p_value"]) for row in rows)),
-        ("against the reference, on the same examples", "", *map(_paired, against)),
         (
-            html.Span(["p of that", html.Br(), html.Small("exact McNemar, corrected (Holm)")]),
+            measures.loss.name,
+            *(words.loss_with_error(row, pairs.loss_stderr(key)) for key, row in zip(keys, rows, strict=True)),
+        ),
+        ("gain over the untouched model", *(words.gain(row) for row in rows)),
+        ("p of that gain", *(words.p_value(row["gain_p_value"]) for row in rows)),
+        (
+            f"against the reference, on the same {measures.example}s",
+            "",
+            *(_paired(one, measures) for one in against),
+        ),
+        (
+            html.Span(["p of that", html.Br(), html.Small(f"{measures.test.removesuffix(' test')}, corrected (Holm)")]),
             "",
             *map(_p_value, against),
         ),
-        ("only this one right / only the reference", "", *map(_discordant, against)),
+        (only, "", *map(_discordant, against)),
     ]
     lines += [
         (name, *(write(row[column]) for row in rows))
@@ -111,13 +118,17 @@ def _merits(context: Context, rows: Sequence[pd.Series[Any]], against: Sequence[
     return plain_table(header, lines, "figures of merit", className="compared")
 
 
-def _paired(one: Against) -> Children:
+def _paired(one: Against, measures: Measures) -> Children:
     if isinstance(one.pair, str):
         return html.Small(one.pair)
     alone = sum(one.pair.alone)
     left_out = f", {alone:,} that only one was asked left out" if alone else ""
     return html.Span(
-        [words.paired(one.pair.gain), html.Br(), html.Small(f"{one.pair.num_examples:,} examples{left_out}")]
+        [
+            words.paired(one.pair.gain, measures.score),
+            html.Br(),
+            html.Small(f"{one.pair.num_examples:,} {measures.example}s{left_out}"),
+        ]
     )
 
 
@@ -149,6 +160,8 @@ def _answers(context: Context, rows: Sequence[pd.Series[Any]], against: Sequence
     view = context.view
     if any(isinstance(one.pair, str) for one in against):
         return [notice("Not all of these trials were asked the same examples, so that their answers do not pair.")]
+    if measures_of(rows[0]) is EPISODES:
+        return _episodes(context, rows)
     everything = view.outcome == "all"
     joined = side_by_side([context.store.predictions(str(row["trial_key"])) for row in rows])
     differ = disagreements(joined, len(rows))
@@ -177,3 +190,14 @@ def _answers(context: Context, rows: Sequence[pd.Series[Any]], against: Sequence
     columns += [tables.text(name, name) for name in ("subject", "relation") if joined[name].notna().any()]
     grid, wrong = tables.table("answers", columns, plain_rows(joined), view, "answers", key="example_id")
     return [choice, notice(*wrong, kind="wrong") if wrong else None, grid]
+
+
+def _episodes(context: Context, rows: Sequence[pd.Series[Any]]) -> list[Children]:
+    """What each trial got in every episode."""
+    joined = episodes_side_by_side([context.store.predictions(str(row["trial_key"])) for row in rows])
+    columns = [tables.text("example_id", "episode", pinned="left"), tables.text("gold", "target")]
+    for place, name in enumerate(_names(rows)):
+        columns.append(tables.number(f"return_{place}", f"{name}: return", 1, minWidth=150))
+        columns.append(tables.number(f"length_{place}", "steps", 0))
+    grid, wrong = tables.table("answers", columns, plain_rows(joined), context.view, "episodes", key="example_id")
+    return [notice(*wrong, kind="wrong") if wrong else None, grid]

@@ -17,6 +17,7 @@ from laser_sweep.dashboard.parts import Children, aria, link, notice, plain_tabl
 from laser_sweep.dashboard.url import Group, View
 from laser_sweep.errors import RequestError, suggestion
 from laser_sweep.figures.words import place_text
+from laser_sweep.measures import measures_of
 
 Best: TypeAlias = Mapping[str, "pd.Series[Any]"]
 """The best trial of each group."""
@@ -83,11 +84,14 @@ def _best(rows: pd.DataFrame, by: Group, of: Sequence[str]) -> Best:
 
 def _side_by_side(context: Context, best: Best, by: Group) -> list[Children]:
     names, rows = list(best), list(best.values())
+    measures = measures_of(rows[0])
     keys = tuple(str(row["trial_key"]) for row in rows)
     paired = ["reference"]
     for one in against_first(rows, context.store):
-        why = one.pair if isinstance(one.pair, str) else f"{words.paired(one.pair.gain)}, {words.p_value(one.p_value)}"
-        paired.append(why)
+        if isinstance(one.pair, str):
+            paired.append(one.pair)
+        else:
+            paired.append(f"{words.paired(one.pair.gain, measures.score)}, {words.p_value(one.p_value)}")
     lines: list[Sequence[Children]] = [
         (
             "best trial",
@@ -96,14 +100,14 @@ def _side_by_side(context: Context, best: Best, by: Group) -> list[Children]:
                 for key, row in zip(keys, rows, strict=True)
             ),
         ),
-        ("accuracy", *(words.accuracy(row) for row in rows)),
-        ("log-loss", *(words.number(row["log_loss"]) for row in rows)),
+        (measures.score.name, *(words.score(row) for row in rows)),
+        (measures.loss.name, *(words.loss(row) for row in rows)),
         (
             "gain over the untouched model",
-            *(f"{words.signed_points(row['gain'])}, {words.p_value(row['gain_p_value'])}" for row in rows),
+            *(f"{words.gain(row)}, {words.p_value(row['gain_p_value'])}" for row in rows),
         ),
         ("examples", *(words.whole(row["num_examples"]) for row in rows)),
-        ("against the reference, on the same examples", *paired),
+        (f"against the reference, on the same {measures.example}s", *paired),
     ]
     more = link("their answers side by side", context.view.at("compare", trial=keys).href) if len(keys) > 1 else None
     return [

@@ -21,11 +21,11 @@ TITLE = "Heat maps"
 
 _NARROW = 12  # layers
 
-_FIGURES: Mapping[Figure, tuple[str, Callable[[ComparisonView, str], Chart]]] = {
-    "gain": ("Gain", lambda view, tau: gain_heat_map(view.trials, tau)),
-    "accuracy": ("Accuracy by layer", lambda view, tau: by_layer(view.trials, "accuracy", tau)),
-    "log_loss": ("Log-loss by layer", lambda view, tau: by_layer(view.trials, "log_loss", tau)),
-    "coverage": ("Coverage", lambda view, tau: coverage(view.trials, tau)),
+_FIGURES: Mapping[Figure, Callable[[ComparisonView, str], Chart]] = {
+    "gain": lambda view, tau: gain_heat_map(view.trials, tau),
+    "accuracy": lambda view, tau: by_layer(view.trials, "score", tau),
+    "log_loss": lambda view, tau: by_layer(view.trials, "loss", tau),
+    "coverage": lambda view, tau: coverage(view.trials, tau),
 }
 
 
@@ -44,7 +44,7 @@ def page(context: Context) -> list[Children]:
         standing(shown, view),
         tabs(
             "Figure",
-            [(text, view.changed(figure=kind).href, kind == view.figure) for kind, (text, _) in _FIGURES.items()],
+            [(_title(kind, shown), view.changed(figure=kind).href, kind == view.figure) for kind in _FIGURES],
         ),
         figures(*drawn) if drawn else notice("None of these trials edits one τ in one place."),
         html.P(
@@ -62,7 +62,13 @@ def _drawn(context: Context, shown: ComparisonView, tau: str) -> Drawn:
     kind = context.view.figure
     rows = shown.trials
     part = rows[rows["tau"].eq(tau) | rows["intervention"].eq("none")] if kind != "coverage" else rows
-    return context.easel.draw(f"{kind}-{tau}", part, lambda: _FIGURES[kind][1](shown, tau))
+    return context.easel.draw(f"{kind}-{tau}", part, lambda: _FIGURES[kind](shown, tau))
+
+
+def _title(kind: Figure, shown: ComparisonView) -> str:
+    """`Accuracy by layer`, of what its trials are judged by."""
+    measures = {"accuracy": shown.measures.score, "log_loss": shown.measures.loss}
+    return f"{measures[kind].name.capitalize()} by layer" if kind in measures else kind.capitalize()
 
 
 def choice(context: Context, shown: ComparisonView) -> Component:
@@ -92,13 +98,13 @@ def standing(shown: ComparisonView, view: View) -> Component:
     items = [
         (
             "untouched",
-            words.accuracy(untouched),
-            "log-loss " + words.number(None if untouched is None else untouched["log_loss"]),
+            words.score(untouched),
+            f"{shown.measures.loss.name} {words.loss(untouched)}",
         )
     ]
     if best is not None:
-        items.append(("best", words.accuracy(best), place_text(best)))
-        items.append(("gain of the best", words.signed_points(best["gain"]), words.p_value(best["gain_p_value"])))
+        items.append(("best", words.score(best), place_text(best)))
+        items.append(("gain of the best", words.gain(best), words.p_value(best["gain_p_value"])))
     edited = shown.edited
     failed = int(edited["status"].eq("failed").sum())
     items.append(("edits tried", f"{len(edited):,}", f"{failed:,} failed" if failed else "none failed"))

@@ -14,6 +14,7 @@ from laser_sweep.dashboard.context import Context
 from laser_sweep.dashboard.parts import Children, link, notice, tabs
 from laser_sweep.dashboard.tables import Row
 from laser_sweep.figures.words import place_text
+from laser_sweep.measures import EPISODES
 
 TITLE = "Leaderboard"
 
@@ -50,17 +51,22 @@ def page(context: Context) -> list[Children]:
 
 def _table(found: pd.DataFrame, context: Context) -> tuple[Component, list[str]]:
     view = context.view
+    episodes = bool(found["mean_return"].notna().any())
+    answers = not episodes or bool(found["accuracy"].notna().any())
+    digits = EPISODES.score.decimals
     columns = [
         tables.filtering(tables.text("model", "model", pinned="left"), view),
         tables.filtering(tables.text("dataset", "data set", pinned="left"), view),
         tables.text("which", "which"),
-        tables.with_error("accuracy", "stderr", "ours, test %", 1),
+        *([tables.with_error("accuracy", "stderr", "ours, test %", 1)] if answers else []),
+        *([tables.with_error("mean_return", "stderr", "ours, test return", digits)] if episodes else []),
         tables.with_error("published", "published_stderr", "published %", 1),
         tables.number("difference", "difference", 1, signed=True),
         tables.badges(tables.text("agrees", "agrees")),
         tables.linked(tables.text("edit", "our edit"), view.at("trial").open("trial"), by="trial_key"),
         tables.text("published_edit", "published edit"),
-        tables.number("log_loss", "log-loss", 3),
+        *([tables.number("log_loss", "log-loss", 3)] if answers else []),
+        *([tables.number("action_error", "action error", 4)] if episodes else []),
         tables.number("num_examples", "examples", 0),
         tables.text("source", "source"),
     ]
@@ -73,9 +79,21 @@ def _row(row: pd.Series[Any], context: Context) -> Row:
     known = isinstance(key, str)
     copied = {
         name: _value(row[name])
-        for name in ("model", "dataset", "which", "log_loss", "num_examples", "published_edit", "source")
+        for name in (
+            "model",
+            "dataset",
+            "which",
+            "log_loss",
+            "mean_return",
+            "action_error",
+            "num_examples",
+            "published_edit",
+            "source",
+        )
     }
     percents = {name: None if pd.isna(row[column]) else 100 * float(row[column]) for name, column in _PERCENT.items()}
+    if pd.notna(row["mean_return"]):
+        percents["stderr"] = _value(row["stderr"])
     agrees = row["agrees"]
     return {
         **copied,

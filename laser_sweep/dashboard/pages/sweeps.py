@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pandas as pd
 from dash import html
 from dash.development.base_component import Component
 
@@ -12,6 +15,7 @@ from laser_sweep.dashboard.progress import Progress, progress
 from laser_sweep.dashboard.tables import Row
 from laser_sweep.dashboard.url import View
 from laser_sweep.figures.words import count, place_text
+from laser_sweep.measures import ANSWERS, Measure, measures_of
 
 TITLE = "Sweeps"
 
@@ -24,7 +28,7 @@ def page(context: Context) -> list[Children]:
     explanation = html.P(
         "Missing are the cells of a grid that nothing in the store has; where every layer was asked for, those up to "
         "the highest that was seen yet. A search that chooses its trials asks for no grid. "
-        "± is one standard error, the gain is in points.",
+        "± is one standard error; the gain is in points, of episodes in return.",
         className="hint",
     )
     return [
@@ -59,15 +63,18 @@ def _where(missing: list[Progress]) -> str:
 
 
 def _table(found: list[Progress], view: View) -> tuple[Component, list[str]]:
+    scores = {measures_of(one.best).score for one in found if one.best is not None}
+    percent = " %" if all(score.unit for score in scores) else ""
+    digits = max((score.decimals for score in scores), default=1)
     columns = [
         tables.filtering(tables.text("sweep", "sweep", pinned="left"), view),
         tables.filtering(tables.text("model", "model"), view),
         tables.filtering(tables.text("dataset", "data set"), view),
         tables.text("progress", "progress", cellRenderer="LaserProgress", minWidth=150),
-        tables.with_error("best", "best_stderr", "best val %", 1),
-        tables.number("gain", "gain", 1, signed=True),
+        tables.with_error("best", "best_stderr", f"best val{percent}", digits),
+        tables.number("gain", "gain", digits, signed=True),
         tables.linked(tables.text("edit", "with"), view.at("trial").open("trial"), by="best_key"),
-        tables.with_error("test", "test_stderr", "on test %", 1),
+        tables.with_error("test", "test_stderr", f"on test{percent}", digits),
         tables.number("failed", "failed", 0),
         tables.number("missing", "missing", 0),
         tables.text("last", "last result (UTC)", minWidth=160),
@@ -79,7 +86,7 @@ def _table(found: list[Progress], view: View) -> tuple[Component, list[str]]:
 def _row(one: Progress) -> Row:
     total = one.done + one.failed + (one.missing or 0)
     best, test = one.best, one.confirmed
-    gain = None if best is None or best["gain"] != best["gain"] else 100 * best["gain"]
+    score = (ANSWERS if best is None else measures_of(best)).score
     return {
         "key": "\n".join((one.sweep, one.model, one.dataset)),
         "sweep": one.sweep,
@@ -92,12 +99,17 @@ def _row(one: Progress) -> Row:
         "share_failed": one.failed / total,
         "failed": one.failed,
         "missing": one.missing,
-        "best": None if best is None else 100 * best["accuracy"],
-        "best_stderr": None if best is None else 100 * best["accuracy_stderr"],
-        "gain": gain,
+        "best": _scaled(best, score.column, score),
+        "best_stderr": _scaled(best, score.stderr, score),
+        "gain": _scaled(best, "gain", score),
         "edit": "" if best is None else place_text(best),
         "best_key": None if best is None else best["trial_key"],
-        "test": None if test is None else 100 * test["accuracy"],
-        "test_stderr": None if test is None else 100 * test["accuracy_stderr"],
+        "test": _scaled(test, score.column, score),
+        "test_stderr": _scaled(test, score.stderr, score),
         "last": f"{one.last:%Y-%m-%d %H:%M:%S}",
     }
+
+
+def _scaled(row: pd.Series[Any] | None, column: str, measure: Measure) -> float | None:
+    """A figure as a person reads it, None where there is none."""
+    return None if row is None or pd.isna(row[column]) else measure.scale * float(row[column])

@@ -22,6 +22,7 @@ from laser_sweep.figures import flips as flips_chart
 from laser_sweep.figures import gain_by_frequency as frequency_chart
 from laser_sweep.figures import spectrum
 from laser_sweep.figures.words import options_of, place_text, rho_text
+from laser_sweep.measures import EPISODES, measures_of
 from laser_sweep.store.overrides import rerun_command
 from laser_sweep.store.stored import read_config
 
@@ -65,12 +66,13 @@ def _heading(context: Context, row: pd.Series[Any], home: ComparisonView) -> Com
 
 
 def _merits(row: pd.Series[Any]) -> Component:
+    measures = measures_of(row)
     items = [
-        ("accuracy", words.accuracy(row), f"{words.whole(row['num_examples'])} examples"),
-        ("log-loss", words.number(row["log_loss"]), "nats"),
+        (measures.score.name, words.score(row), f"{words.whole(row['num_examples'])} {measures.example}s"),
+        (measures.loss.name, words.loss(row), measures.loss.unit.strip()),
     ]
     if pd.notna(row["gain"]):
-        items.insert(1, ("gain", words.signed_points(row["gain"]), words.p_value(row["gain_p_value"])))
+        items.insert(1, ("gain", words.gain(row), words.p_value(row["gain_p_value"])))
     items += [(name, words.share(row[column]), "") for column, name in words.SHARES.items() if pd.notna(row[column])]
     if pd.notna(row["parameters"]):
         items.append(("numbers kept", words.whole(row["parameters"]), "in the edited matrices"))
@@ -86,6 +88,8 @@ def _answers(context: Context, row: pd.Series[Any], home: ComparisonView) -> lis
     if said.empty:
         return [section("Answers", notice("No predictions are stored for this trial."))]
     untouched = home.untouched
+    if measures_of(row) is EPISODES:
+        return [_episodes(context, row, untouched, said)]
     if untouched is None or untouched["trial_key"] == row["trial_key"]:
         return [_examples(context, said.assign(outcome=["right" if right else "wrong" for right in said["correct"]]))]
     before = context.store.predictions(str(untouched["trial_key"]))
@@ -103,6 +107,30 @@ def _answers(context: Context, row: pd.Series[Any], home: ComparisonView) -> lis
         section("Against the untouched model", figures(*drawn)),
         _examples(context, merged, counts),
     ]
+
+
+def _episodes(context: Context, row: pd.Series[Any], untouched: pd.Series[Any] | None, said: pd.DataFrame) -> Component:
+    """How each episode went, beside the untouched model's."""
+    columns = [tables.text("example_id", "episode", pinned="left"), tables.text("gold", "target")]
+    if untouched is not None and untouched["trial_key"] != row["trial_key"]:
+        before = context.store.predictions(str(untouched["trial_key"]))[["example_id", "episode_return"]]
+        said = said.merge(before.rename(columns={"episode_return": "before"}), on="example_id", how="left")
+        said = said.assign(change=said["episode_return"] - said["before"])
+        columns += [
+            tables.number("before", "untouched got", EPISODES.score.decimals),
+            tables.number("change", "change", EPISODES.score.decimals, signed=True),
+        ]
+    columns += [
+        tables.number("episode_return", "return", EPISODES.score.decimals),
+        tables.number("episode_length", "steps", 0),
+        *([tables.text("success", "success")] if said["success"].notna().any() else []),
+        *([tables.number("action_error", "action error", 4)] if said["action_error"].notna().any() else []),
+    ]
+    said = said.assign(success=said["success"].map({True: "yes", False: "no"}))
+    names = [column["field"] for column in columns]
+    view = context.view
+    grid, wrong = tables.table("episodes", columns, plain_rows(said[names]), view, "episodes", key="example_id")
+    return section("Episodes", notice(*wrong, kind="wrong") if wrong else None, grid)
 
 
 def _examples(context: Context, said: pd.DataFrame, counts: dict[str, int] | None = None) -> Component:

@@ -12,8 +12,8 @@ from laser_sweep.dashboard.context import Context
 from laser_sweep.dashboard.pages.heat_maps import choice
 from laser_sweep.dashboard.parts import Children, notice
 from laser_sweep.dashboard.tables import Column
-from laser_sweep.dashboard.url import View
 from laser_sweep.figures import composition_path, loss_against_accuracy
+from laser_sweep.measures import ANSWERS, KINDS
 
 TITLE = "Trials"
 
@@ -26,7 +26,7 @@ def page(context: Context) -> list[Children]:
     if context.trials.empty:
         return [notice("No trial passes the filters.")]
     grid, wrong = tables.table(
-        "trials", columns(context.view), None, context.view, "trials", key="trial_key", count=len(listed(context)),
+        "trials", columns(context), None, context.view, "trials", key="trial_key", count=len(listed(context)),
         selectable=True,
     )  # fmt: skip
     bar = html.Div(
@@ -42,18 +42,25 @@ def listed(context: Context):  # type: ignore[no-untyped-def]
     return context.trials if shown is None else context.trials[context.trials.index.isin(shown.trials.index)]
 
 
-def columns(view: View) -> list[Column]:
-    """The columns of the table, by the names of `rows.on_screen`."""
+def columns(context: Context) -> list[Column]:
+    """The columns of the table, by the names of `rows.on_screen`; measures that no trial has are left out."""
+    view, trials = context.view, context.snapshot.trials
+    kinds = [kind for kind in KINDS if trials[kind.score.column].notna().any()] or [ANSWERS]
+    scores = [
+        tables.with_error(kind.score.column, kind.score.stderr, kind.score.heading, kind.score.decimals, minWidth=132)
+        for kind in kinds
+    ]
+    losses = [tables.number(kind.loss.column, kind.loss.name, kind.loss.decimals) for kind in kinds]
     trial = view.at("trial").open("trial")
     return [
         tables.linked(
             tables.text("place", "edit", pinned="left", sortable=False, filter=False, width=200), trial, by="trial_key"
         ),
         tables.badges(tables.filtering(tables.text("status", "status", width=90), view)),
-        tables.with_error("accuracy", "accuracy_stderr", "accuracy %", 1, minWidth=132),
-        tables.number("gain", "gain", 1, signed=True, width=80),
+        *scores,
+        tables.number("gain", "gain", max(kind.score.decimals for kind in kinds), signed=True, width=80),
         tables.p_value("p_value", "p", width=84),
-        tables.number("log_loss", "log-loss", 3),
+        *losses,
         tables.filtering(tables.text("tau", "τ", width=90), view),
         tables.filtering(
             tables.text("layer", "ℓ", width=60, cellDataType="number", filter="agNumberColumnFilter"), view

@@ -47,7 +47,10 @@ def find_checkpoint(spec: ModelSpec) -> Checkpoint:
 
     Raises RequestError where the model cannot be had.
     """
-    local = hub.local_path(spec.path) is not None
+    path = hub.local_path(spec.path)
+    local = path is not None
+    if spec.made_by is not None and path is not None and not path.is_dir():
+        raise RequestError(f"model.path={spec.path} is not there yet; `{spec.made_by}` makes it")
     located = hub.locate(
         spec.path,
         override="model.path",
@@ -105,6 +108,11 @@ def fetch_weights(checkpoint: Checkpoint) -> Path:
     return directory
 
 
+def read_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What stands in the model's config.json."""
+    return _read_config(checkpoint.directory, checkpoint.spec)
+
+
 def _read_config(directory: Path, spec: ModelSpec) -> dict[str, Any]:
     file = directory / "config.json"
     try:
@@ -131,6 +139,8 @@ def _family(spec: ModelSpec, config: dict[str, Any]) -> Family:
         return spec.family
     architectures = config.get("architectures")
     names = architectures if isinstance(architectures, list) else []
+    if config.get("model_type") == "decision_transformer":
+        return "decision_transformer"
     return "masked" if any(str(name).endswith("ForMaskedLM") for name in names) else "causal"
 
 

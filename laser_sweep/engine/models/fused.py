@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 FUSED = ("c_attn", "qkv_proj", "query_key_value", "Wqkv", "gate_up_proj", "Wi")
 """How fused maps end their names."""
 _KNOWN = (
-    *("gpt2", "gpt_bigcode", "codegen", "phi3", "minimax", "gpt_neox", "bloom", "falcon"),
+    *("gpt2", "decision_transformer", "gpt_bigcode", "codegen", "phi3", "minimax", "gpt_neox", "bloom", "falcon"),
     *("modernbert", "modernbert-decoder"),
 )
 """Model types whose fused maps are known, where their names do not say enough; in others they are left unnamed."""

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -28,7 +29,7 @@ from laser_sweep.engine.models.checkpoint import Checkpoint, fetch_settings, fet
 from laser_sweep.engine.models.spec import ModelSpec
 from laser_sweep.errors import RequestError, listing
 
-_AUTO = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM}
+_AUTO = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM, "decision_transformer": AutoModel}
 
 
 def load_model(checkpoint: Checkpoint, device: torch.device) -> PreTrainedModel:
@@ -101,6 +102,10 @@ def load_skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
 def _refuse_other_family(checkpoint: Checkpoint, config: PreTrainedConfig) -> None:
     """A model that was trained to fill in masks does not continue text, nor the other way round."""
     path = f"model.path={checkpoint.spec.path}"
+    decides = config.model_type == "decision_transformer"
+    if decides != (checkpoint.family == "decision_transformer"):
+        right = "model.family=decision_transformer" if decides else "model.family=causal or masked"
+        raise RequestError(f"{path} is a {config.model_type} model; give {right}, or leave model.family=auto")
     fills_masks = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     continues_text = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     is_decoder = getattr(config, "is_decoder", None)

@@ -15,16 +15,20 @@ Roles: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """How to load a model; `path` is a hub id or a directory. `roles` come from `read_roles`."""
+    """How to load a model; `path` is a hub id or a directory. `roles` come from `read_roles`.
+
+    `made_by` is the command that makes a directory which is not there.
+    """
 
     name: str
     path: str
     revision: str = "main"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
-    family: Literal["auto", "causal", "masked"] = "auto"
+    family: Literal["auto", "causal", "masked", "decision_transformer"] = "auto"
     roles: Roles = ()
     device_map: Literal["single", "auto", "balanced"] = "single"
+    made_by: str | None = None
 
 
 def read_roles(given: object) -> Roles:

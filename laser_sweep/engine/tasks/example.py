@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from laser_sweep.errors import RequestError
+from laser_sweep.measures import ANSWERS, Measures
 from laser_sweep.trial import Family, Split
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ class Example:
     subject: str | None = None
     relation: str | None = None
     frequency: float | None = None
+
+
+class _Identified(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+_Item = TypeVar("_Item", bound=_Identified)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -90,38 +99,23 @@ class AskedModel:
 
     family: Family
     tokenizer: Callable[[], PreTrainedTokenizerBase]
+    settings: Callable[[], Mapping[str, Any]] = dict
+    """What stands in its config.json."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """A data set ready to be asked: its examples in the order of the source, and the rows that made none."""
+class Splits(Generic[_Item]):
+    """Examples in the order of their source, cut into val and test."""
 
     name: str
-    examples: tuple[Example, ...]
-    family: Family = "causal"
-    scoring: Scoring = Scoring()
-    bad_rows: tuple[BadRow, ...] = ()
-    on_bad_row: Literal["error", "skip"] = "error"
-
-    @cached_property
-    def revision(self) -> str:
-        """16 hexadecimal characters of blake2b over all that is asked: prompts, answers, choices, and the scoring."""
-        digest = hashlib.blake2b(json.dumps(astuple(self.scoring)).encode(), digest_size=8)
-        for example in self.examples:
-            digest.update(json.dumps([example.prompt, example.gold, example.choices]).encode())
-        return digest.hexdigest()
-
-    @cached_property
-    def group_sizes(self) -> Mapping[str, int]:
-        """The number of examples of each group."""
-        return Counter(example.group for example in self.examples if example.group is not None)
+    examples: tuple[_Item, ...]
 
     @property
     def num_val(self) -> int:
         """`val` is the first int(0.2 N) examples in order and `test` the rest, as published."""
         return int(VAL_FRACTION * len(self.examples))
 
-    def split(self, split: Split, limit: int | None = None, seed: int | None = None) -> tuple[Example, ...]:
+    def split(self, split: Split, limit: int | None = None, seed: int | None = None) -> tuple[_Item, ...]:
         """The examples of a split, or `limit` of them drawn with `seed`, in the order of the data set.
 
         What a limit draws is part of what a larger one draws with the same seed.
@@ -141,6 +135,31 @@ class Task:
         shuffled = list(range(count))
         random.Random(seed).shuffle(shuffled)
         return shuffled
+
+
+@dataclass(frozen=True)
+class Task(Splits[Example]):
+    """A data set ready to be asked: its examples in the order of the source, and the rows that made none."""
+
+    measures: ClassVar[Measures] = ANSWERS
+
+    family: Family = "causal"
+    scoring: Scoring = Scoring()
+    bad_rows: tuple[BadRow, ...] = ()
+    on_bad_row: Literal["error", "skip"] = "error"
+
+    @cached_property
+    def revision(self) -> str:
+        """16 hexadecimal characters of blake2b over all that is asked: prompts, answers, choices, and the scoring."""
+        digest = hashlib.blake2b(json.dumps(astuple(self.scoring)).encode(), digest_size=8)
+        for example in self.examples:
+            digest.update(json.dumps([example.prompt, example.gold, example.choices]).encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def group_sizes(self) -> Mapping[str, int]:
+        """The number of examples of each group."""
+        return Counter(example.group for example in self.examples if example.group is not None)
 
     def skipped(self, split: Split) -> tuple[BadRow, ...]:
         """The rows of a split that made no example."""

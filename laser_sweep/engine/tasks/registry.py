@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from laser_sweep.engine.tasks import (
     bias_in_bios,
@@ -16,9 +17,14 @@ from laser_sweep.engine.tasks import (
     truthfulqa,
 )
 from laser_sweep.engine.tasks.example import AskedModel, BadRow, Example, Scoring, Task, refuse_rows
+from laser_sweep.engine.tasks.rollouts import Rollouts, load_rollouts
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.errors import RequestError, listing
+from laser_sweep.measures import ANSWERS, EPISODES, Measures
 from laser_sweep.trial import Family
+
+AnyTask: TypeAlias = Task | Rollouts
+"""A data set ready to be asked: prompts of language models, or episodes of models that act."""
 
 _BOTH: tuple[Family, ...] = ("causal", "masked")
 _MIN_EXAMPLES = 5  # val is a fifth
@@ -32,6 +38,9 @@ class Format:
     families: tuple[Family, ...] = _BOTH
     continuations: bool = False
 
+
+ROLLOUTS = "rollouts"
+"""The format whose examples are episodes and not rows."""
 
 FORMATS: Mapping[str, Format] = {
     "prompt_answer": Format(prompt_answer.examples),
@@ -47,22 +56,42 @@ FORMATS: Mapping[str, Format] = {
 }
 
 
+def measures_of(spec: DatasetSpec) -> Measures:
+    """What models are judged by on a data set."""
+    return EPISODES if spec.format == ROLLOUTS else ANSWERS
+
+
 def check_family(spec: DatasetSpec, family: Family, model: str) -> None:
     """Raises RequestError where the format does not exist or does not serve a family of models."""
+    if spec.format == ROLLOUTS:
+        if family != "decision_transformer":
+            raise RequestError(
+                f"dataset={spec.name} plays episodes, but model={model} is a {family} language model; "
+                "give model=decision_transformer"
+            )
+        return
     if spec.format not in FORMATS:
-        raise RequestError(f"dataset.format={spec.format} does not exist; choose one of {listing(FORMATS)}")
+        known = listing([*FORMATS, ROLLOUTS])
+        raise RequestError(f"dataset.format={spec.format} does not exist; choose one of {known}")
     families = FORMATS[spec.format].families
+    if family == "decision_transformer":
+        raise RequestError(
+            f"dataset={spec.name} asks {listing(families)} language models, but model={model} plays episodes; "
+            "give dataset=rollouts"
+        )
     if family not in families:
         raise RequestError(
             f"dataset={spec.name} asks {listing(families)} language models, but model={model} is a {family} one"
         )
 
 
-def load_task(spec: DatasetSpec, model: AskedModel) -> Task:
+def load_task(spec: DatasetSpec, model: AskedModel) -> AnyTask:
     """Reads a data set and builds its examples for a model.
 
     Raises RequestError for a wrong file, for a bad row where `on_bad_row=error`, and where too few examples are left.
     """
+    if spec.format == ROLLOUTS:
+        return load_rollouts(spec, model)
     examples: list[Example] = []
     bad_rows: list[BadRow] = []
     for made in FORMATS[spec.format].examples(spec, model):

@@ -25,6 +25,11 @@ class DatasetSpec:
     What only some formats read: `choices` are those of every row; `scoring` and `max_new_tokens` say how answers
     without choices are scored; `answer_tokenizer` and `max_answer_tokens` leave out rows with long answers; `task`
     and `num_fewshot` are those of lm-evaluation-harness.
+
+    Those of episodes: `env` is the environment's id at gymnasium, cut off after `max_steps`; `episodes` are counted
+    from `first_seed` on, where no file has them. The model is told to get `target_return`; returns are divided by
+    `return_scale`, states made zero mean and unit deviation with `state_mean` and `state_std`, and it sees the last
+    `context` steps. What is None of these four is as the model's own config.json says.
     """
 
     name: str
@@ -41,6 +46,15 @@ class DatasetSpec:
     max_answer_tokens: int | None = None
     task: str | None = None
     num_fewshot: int = 0
+    env: str | None = None
+    max_steps: int | None = None
+    episodes: int | None = None
+    first_seed: int = 0
+    target_return: float | None = None
+    return_scale: float | None = None
+    context: int | None = None
+    state_mean: tuple[float, ...] | None = None
+    state_std: tuple[float, ...] | None = None
 
     @property
     def published(self) -> bool:

@@ -7,16 +7,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from laser_sweep.store.commands.screen import cells, count, make_table, named, percent, points, print_json, say, short_p
+from laser_sweep.measures import measures_of
+from laser_sweep.store.commands.screen import cells, count, make_table, named, print_json, say, short_p
 from laser_sweep.store.stored import stored_trial
 from laser_sweep.store.winners import Standing, Winner, winners
 
-_HEADINGS = ("split", "", "trial", "examples", "accuracy %", "log-loss", "gain", "p")
-_NUMBERS = _HEADINGS[3:]
-
 
 def best(store: str, console: Console, as_json: bool) -> None:
-    """The best by val accuracy, ties by log-loss, as a sweep picks it, and what was measured of it on test."""
+    """The best by score on val, ties by loss, as a sweep picks it, and what was measured of it on test."""
     found = winners(store)
     if as_json:
         print_json([_plain(winner) for winner in found])
@@ -36,7 +34,9 @@ def _table(winner: Winner) -> Table:
     name = f"{view.model} on {view.dataset}{f' #{view.number}' if view.number > 1 else ''}"
     title = f"{name}, {view.dtype}: the best of {count(winner.num_edits, 'edit')} on val"
     corrected = "p on val is corrected for all of them (Holm)" if winner.num_edits > 1 else ""
-    table = make_table(_HEADINGS, _NUMBERS, title, caption=corrected)
+    score, loss = view.measures.both
+    numbers = (f"{view.measures.example}s", score.heading, loss.name, "gain", "p")
+    table = make_table(("split", "", "trial", *numbers), numbers, title, caption=corrected)
     for untouched, edited, p_value in (
         (winner.untouched, winner.best, winner.p_value),
         (winner.untouched_on_test, winner.best_on_test, None),
@@ -52,8 +52,10 @@ def _table(winner: Winner) -> Table:
 def _line(standing: Standing, what: str, p_value: float | None) -> list[object]:
     """A trial on one split; the untouched model has no gain."""
     row, paired = standing.row, standing.paired
-    gain = points(standing.gain, None if paired is None else paired.stderr) if row["edits"] else ""
-    measured = f"{row['num_examples']:,}", percent(row["accuracy"], row["accuracy_stderr"]), f"{row['log_loss']:.3f}"
+    score, loss = measures_of(row).both
+    gain = score.change(standing.gain, None if paired is None else paired.stderr) if row["edits"] else ""
+    figures = score.number(row[score.column], row[score.stderr]), loss.number(row[loss.column])
+    measured = f"{row['num_examples']:,}", *figures
     return [row["split"], what, row["trial_key"], *measured, gain, short_p(p_value)]
 
 
@@ -83,7 +85,9 @@ def _plain_figures(standing: Standing | None) -> dict[str, Any] | None:
     if standing is None:
         return None
     row, paired = standing.row, standing.paired
-    names = ("trial_key", "num_examples", "accuracy", "accuracy_stderr", "log_loss")
+    measures = measures_of(row)
+    figures = measures.score.column, measures.score.stderr, measures.loss.column
+    names = ("trial_key", "num_examples", *figures)
     return {
         **{name: row[name] for name in names},
         "gain": standing.gain,

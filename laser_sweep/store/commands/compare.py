@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from laser_sweep.errors import RequestError
-from laser_sweep.store.commands.screen import cells, make_table, named, percent, points, print_json, say, short_p
+from laser_sweep.measures import ANSWERS, Measure, measures_of
+from laser_sweep.store.commands.screen import cells, make_table, named, percent, print_json, say, short_p
 from laser_sweep.store.pairs import Pair, Pairs
 from laser_sweep.store.reader import find_trial
 from laser_sweep.store.stored import leaves, python_row, read_config, stored_trial
@@ -45,6 +46,7 @@ _FRACTIONS = (
     "top10_accuracy",
     "f1",
     "group_accuracy",
+    "success_rate",
 )
 
 
@@ -103,8 +105,11 @@ def _table(rows: Sequence[Row], differences: Mapping[str, list[Any]], pairs: Pai
     for name, values in differences.items():
         table.add_row(*cells([name, *values]))
     table.add_section()
-    table.add_row(*cells(["accuracy %", *(percent(row["accuracy"], row["accuracy_stderr"]) for row in rows)]))
-    table.add_row(*cells(["log-loss", *(_loss(row, pairs) for row in rows)]))
+    for kind in dict.fromkeys(map(measures_of, rows)):
+        score, loss = kind.both
+        values = [score.number(row[score.column], row[score.stderr]) for row in rows]
+        table.add_row(*cells([score.heading, *values]))
+        table.add_row(*cells([loss.name, *(_loss(row, loss, pairs) for row in rows)]))
     for name in _FRACTIONS:
         values = [row[name] for row in rows]
         if any(value != values[0] for value in values):
@@ -112,30 +117,34 @@ def _table(rows: Sequence[Row], differences: Mapping[str, list[Any]], pairs: Pai
     return table
 
 
-def _loss(row: Row, pairs: Pairs) -> str:
-    if row["log_loss"] is None:
+def _loss(row: Row, loss: Measure, pairs: Pairs) -> str:
+    if row[loss.column] is None:
         return ""
-    error = pairs.log_loss_stderr(row["trial_key"])
-    return f"{row['log_loss']:.4f}{'' if error is None else f' ± {error:.4f}'}"
+    error = pairs.loss_stderr(row["trial_key"])
+    return f"{row[loss.column]:.4f}{'' if error is None else f' ± {error:.4f}'}"
 
 
 def _pairs_table(first: Row, found: Sequence[tuple[str, Pair | str]]) -> Table:
-    numbers = ("examples", "gain", "95 %", "p", "right only here", "right only there", "other answers")
-    table = make_table(("trial", *numbers), numbers, f"against {first['trial_key']}, on the same examples")
+    measures = measures_of(first)
+    score, better = measures.score, "right only" if measures is ANSWERS else "more"
+    counts = (f"{better} here", f"{better} there", f"other {'answers' if measures is ANSWERS else 'returns'}")
+    numbers = (f"{measures.example}s", "gain", "95 %", "p", *counts)
+    table = make_table(("trial", *numbers), numbers, f"against {first['trial_key']}, on the same {measures.example}s")
     for key, pair in found:
         if isinstance(pair, Pair):
             gain = pair.gain
             table.add_row(
-                *cells([key, f"{pair.num_examples:,}", points(gain.gain, gain.stderr)]),
-                *cells([f"{points(gain.low)} to {points(gain.high)}", short_p(gain.p_value)]),
+                *cells([key, f"{pair.num_examples:,}", score.change(gain.gain, gain.stderr)]),
+                *cells([f"{score.change(gain.low)} to {score.change(gain.high)}", short_p(gain.p_value)]),
                 *cells([f"{gain.wins:,}", f"{gain.losses:,}", f"{pair.disagreements:,}"]),
             )
     return table
 
 
 def _plain(row: Row, pairs: Pairs) -> dict[str, Any]:
-    names = ("trial_key", *_LABELS, "edits", "accuracy", "accuracy_stderr", "log_loss", *_FRACTIONS)
-    return {**{name: row[name] for name in names}, "log_loss_stderr": pairs.log_loss_stderr(row["trial_key"])}
+    score, loss = measures_of(row).both
+    names = ("trial_key", *_LABELS, "edits", score.column, score.stderr, loss.column, *_FRACTIONS)
+    return {**{name: row[name] for name in names}, f"{loss.column}_stderr": pairs.loss_stderr(row["trial_key"])}
 
 
 def _plain_pair(key: str, pair: Pair | str) -> dict[str, Any]:

@@ -66,12 +66,6 @@ def percent(fraction: float | None, stderr: float | None = None) -> str:
     return "" if fraction is None else f"{100 * fraction:.1f}{error}"
 
 
-def points(difference: float | None, stderr: float | None = None) -> str:
-    """`+52.9 ± 2.3`, of a difference of fractions."""
-    error = "" if stderr is None or difference is None else f" ± {100 * stderr:.1f}"
-    return "" if difference is None else f"{100 * difference:+.1f}{error}"
-
-
 def short_p(p: float | None) -> str:
     return "" if p is None else f"{p:.2g}"
 

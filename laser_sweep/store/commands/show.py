@@ -13,17 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from laser_sweep.errors import RequestError, listing
-from laser_sweep.store.commands.screen import cells, count, make_table, percent, points, say, shown
+from laser_sweep.measures import ANSWERS, KINDS, Measures, measures_of
+from laser_sweep.store.commands.screen import cells, count, make_table, percent, say, shown
 from laser_sweep.store.reader import find_trial, read_trials
 from laser_sweep.store.stored import python_row, read_config, stored_trial
 
-_HEADINGS = (
-    *("trial_key", "model", "dataset", "split", "examples", "intervention"),
-    *("τ", "ℓ", "ρ", "status", "accuracy %", "gain"),
-)
-_NUMBERS = ("examples", "ℓ", "ρ", "accuracy %", "gain")
+_LABELS = ("trial_key", "model", "dataset", "split", "examples", "intervention", "τ", "ℓ", "ρ", "status")
+_NUMBERS = ("examples", "ℓ", "ρ")
 _FIGURES = (
-    ("log-loss", "log_loss"),
     ("majority accuracy %", "majority_accuracy"),
     ("balanced accuracy %", "balanced_accuracy"),
     ("top-1 %", "top1_accuracy"),
@@ -31,6 +28,7 @@ _FIGURES = (
     ("top-10 %", "top10_accuracy"),
     ("F1 %", "f1"),
     ("groups all right %", "group_accuracy"),
+    ("success %", "success_rate"),
 )
 
 
@@ -67,14 +65,18 @@ def show_list(store: str, filters: Filters, console: Console) -> None:
         return
     rows = found.head(filters.limit) if filters.limit else found
     note = f"the first {len(rows):,} of {len(found):,}" if len(rows) < len(found) else ""
-    table = make_table(_HEADINGS, _NUMBERS, caption=note)
-    for _, row in rows.iterrows():
-        table.add_row(*cells(_line(python_row(row))))
+    listed = [python_row(row) for _, row in rows.iterrows()]
+    finished = [row for row in listed if row["status"] == "done"]
+    kinds = [kind for kind in KINDS if any(measures_of(row) is kind for row in finished)] or [ANSWERS]
+    figures = (*(kind.score.heading for kind in kinds), "gain")
+    table = make_table((*_LABELS, *figures), (*_NUMBERS, *figures), caption=note)
+    for row in listed:
+        table.add_row(*cells(_line(row, kinds)))
     console.print(table)
 
 
-def _line(row: Mapping[str, Any]) -> list[object]:
-    """The row of a trial in the list."""
+def _line(row: Mapping[str, Any], kinds: Sequence[Measures]) -> list[object]:
+    """The row of a trial in the list; `kinds` of trials have a column each for their scores."""
     asked, edits = row["num_examples"], row["edits"]
     layer = "all" if row["layer"] is None and row["tau"] is not None else row["layer"]
     return [
@@ -84,8 +86,8 @@ def _line(row: Mapping[str, Any]) -> list[object]:
         f"{len(edits)} edits" if edits and row["tau"] is None else row["tau"],
         layer,
         *(row[name] for name in ("rho", "status")),
-        percent(row["accuracy"]),
-        points(row["gain"]) if edits else "",
+        *(kind.score.number(row[kind.score.column]) for kind in kinds),
+        measures_of(row).score.change(row["gain"]) if edits else "",
     ]
 
 
@@ -151,14 +153,17 @@ def _edits(row: Mapping[str, Any]) -> Table:
 def _metrics(row: Mapping[str, Any]) -> Table:
     table = make_table(("", " "), (" ",), "metrics")
     table.show_header = False
-    table.add_row(*cells(["accuracy %", percent(row["accuracy"], row["accuracy_stderr"])]))
+    measures = measures_of(row)
+    score, loss = measures.both
+    table.add_row(*cells([score.heading, score.number(row[score.column], row[score.stderr])]))
+    if row[loss.column] is not None:
+        table.add_row(*cells([loss.name, f"{row[loss.column]:.4f}"]))
     for heading, name in _FIGURES:
-        value = row[name]
-        if value is not None:
-            table.add_row(*cells([heading, f"{value:.4f}" if name == "log_loss" else percent(value)]))
+        if row[name] is not None:
+            table.add_row(*cells([heading, percent(row[name])]))
     if row["gain"] is not None:
-        table.add_row(*cells(["gain, points", points(row["gain"])]))
-        table.add_row(*cells(["p (exact McNemar)", f"{row['gain_p_value']:.2g}"]))
+        table.add_row(*cells([f"gain{',' if score.points else ''}{score.points}", score.change(row["gain"])]))
+        table.add_row(*cells([f"p ({measures.test.removesuffix(' test')})", f"{row['gain_p_value']:.2g}"]))
     counts = row["prediction_counts"]
     if counts:
         table.add_row(*cells(["said", ", ".join(f"{label} {number:,}" for label, number in counts)]))

@@ -51,7 +51,7 @@ class Halving:
     def tell(self, found: Findings) -> Halving:
         measured = [candidate for candidate in self.alive if candidate.edits in found.scores]
         # All have the same examples, so the order of the losses is that of their paired differences to any of them.
-        best = sorted(measured, key=lambda candidate: found.scores[candidate.edits].log_loss)
+        best = sorted(measured, key=lambda candidate: found.scores[candidate.edits].loss)
         kept = max(1, -(-len(self.alive) // self.spec.reduction))
         alive = set(best[:kept])
         return replace(

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from laser_sweep.analysis.anytime import bernstein_lower, e_mcnemar
-from laser_sweep.analysis.selection import Objective
 from laser_sweep.errors import RequestError
+from laser_sweep.measures import Objective
 from laser_sweep.sweep.protocols import AskTrials, Candidate, Findings, Score
 from laser_sweep.sweep.search.halving import check_examples
 from laser_sweep.sweep.search.space import Space, grid
@@ -95,8 +95,8 @@ class Racing:
         assert score.examples is not None
         assert leader.examples is not None
         if self.objective == "accuracy":
-            ours, theirs = score.examples.correct, leader.examples.correct
-            return bool(e_mcnemar(int((theirs & ~ours).sum()), int((ours & ~theirs).sum())) >= -math.log(level))
+            ours, theirs = score.examples.scores, leader.examples.scores
+            return bool(e_mcnemar(int((theirs > ours).sum()), int((ours > theirs).sum())) >= -math.log(level))
         difference = score.examples.losses - leader.examples.losses
         cut = np.clip(difference, -LARGEST_DIFFERENCE, LARGEST_DIFFERENCE)
         lower = bernstein_lower(cut, -LARGEST_DIFFERENCE, LARGEST_DIFFERENCE, level)

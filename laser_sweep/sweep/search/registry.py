@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from laser_sweep.analysis.selection import Objective
+from laser_sweep.measures import Objective
 from laser_sweep.sweep.protocols import Search
 from laser_sweep.sweep.search.gradient import make_gradient
 from laser_sweep.sweep.search.greedy import check_greedy, make_greedy

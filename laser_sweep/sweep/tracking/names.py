@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from laser_sweep import measures
 from laser_sweep.trial import Trial, TrialResult
 
-BETTER = {"accuracy": "max", "gain": "max", "log_loss": "min"}
+BETTER = {**measures.BETTER, "gain": "max"}
 """The metrics that a person ranks runs by, and which end of each is the good one."""
 
 _MEASURED = (
@@ -20,6 +21,8 @@ _MEASURED = (
     "top10_accuracy",
     "f1",
     "group_accuracy",
+    "return_stderr",
+    "success_rate",
     "gain_p_value",
 )
 _TAG_CHARACTERS = 64  # W&B takes no longer ones

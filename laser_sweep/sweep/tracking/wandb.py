@@ -41,6 +41,9 @@ _COLUMNS = (
     "accuracy",
     "accuracy_stderr",
     "log_loss",
+    "mean_return",
+    "return_stderr",
+    "action_error",
     "gain",
     "gain_p_value",
 )

@@ -87,9 +87,7 @@ class Oracle:
             hard = ((np.random.default_rng(there).permutation(there) + 0.5) / there)[: ask.limit]
             ids = tuple(map(str, range(len(hard))))
             examples = ExampleScores(ids, hard < accuracy, log_loss + hard - 0.5)
-        return Score(
-            value=(accuracy, -log_loss), log_loss=log_loss, examples=examples, allowed=edits not in self.refused
-        )
+        return Score(value=(accuracy, -log_loss), loss=log_loss, examples=examples, allowed=edits not in self.refused)
 
     def finish(self, search: Search) -> tuple[Search, list[AskTrials | AskSpectra]]:
         """The search at its end, and all that it asked."""

@@ -141,7 +141,7 @@ def test_a_search_that_is_told_what_is_stored_asks_for_what_it_would_have_asked(
         search = begin(space, max_trials=24)
         for ask in asks[:known]:
             found = {
-                candidate.edits: Score(value=(smooth(candidate.edits)[0], -1.0), log_loss=1.0)
+                candidate.edits: Score(value=(smooth(candidate.edits)[0], -1.0), loss=1.0)
                 for candidate in ask.candidates
             }
             search = search.tell(Findings(scores=found))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from laser_sweep.analysis.selection import Objective
+from laser_sweep.measures import Objective
 from laser_sweep.sweep.jobs import Job
 from laser_sweep.sweep.protocols import AskTrials, Findings, Score
 from laser_sweep.sweep.search.registry import make_search
@@ -48,9 +48,7 @@ def race(search: Any, correct: np.ndarray, losses: np.ndarray) -> dict[Edits, in
             right, loss = correct[rows[edits], : ask.limit], losses[rows[edits], : ask.limit]
             accuracy, log_loss = float(right.mean()), float(loss.mean())
             value = (accuracy, -log_loss) if search.objective == "accuracy" else (-log_loss, accuracy)
-            scores[edits] = Score(
-                value=value, log_loss=log_loss, examples=ExampleScores(names[: ask.limit], right, loss)
-            )
+            scores[edits] = Score(value=value, loss=log_loss, examples=ExampleScores(names[: ask.limit], right, loss))
         search = search.tell(Findings(scores=scores))
         left = {candidate.edits for candidate in search.alive}
         seen |= {c.edits: ask.limit for c in ask.candidates if c.edits not in left}
@@ -300,7 +298,7 @@ def test_the_examples_of_a_round_begin_with_those_of_the_one_before(
             full = measure(replace(job.untouched("val"), edits=edits))
             right = dict(zip(full.predictions.example_id, full.predictions.correct, strict=True))
             losses = dict(zip(full.predictions.example_id, -full.predictions.gold_log_prob, strict=True))
-            assert score.examples.correct.tolist() == [right[one] for one in order[: ask.limit]]
+            assert score.examples.scores.tolist() == [right[one] for one in order[: ask.limit]]
             assert score.examples.losses.tolist() == [losses[one] for one in order[: ask.limit]]
 
 

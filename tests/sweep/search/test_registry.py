@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laser_sweep.analysis.selection import Objective
 from laser_sweep.errors import RequestError
+from laser_sweep.measures import Objective
 from laser_sweep.probe import Spectrum
 from laser_sweep.sweep.protocols import AskTrials, Findings, Search
 from laser_sweep.sweep.search.registry import make_search
