@@ -16,6 +16,7 @@ from laser_sweep.probe import Probe
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.sweep.executors.in_process import InProcessExecutor
 from laser_sweep.sweep.jobs import Job
+from laser_sweep.sweep.measure import Measurer
 from laser_sweep.sweep.outcome import Outcome
 from laser_sweep.sweep.run import Sweep
 from laser_sweep.sweep.search.space import Space
@@ -85,11 +86,13 @@ def carry_out(job: Job, root: Path) -> Carried:
         host_budget_gb=evaluation.host_budget_gb,
     )
     sweep = Sweep(
-        executor=InProcessExecutor([workload], CacheSpec(dir=str(root / "factors"))),
-        store=ParquetStore(root / "store"),
-        tracker=NullTracker(),
-        progress=clock,
-        resume="auto",
+        Measurer(
+            executor=InProcessExecutor([workload], CacheSpec(dir=str(root / "factors"))),
+            store=ParquetStore(root / "store"),
+            tracker=NullTracker(),
+            progress=clock,
+            resume="auto",
+        )
     )
     outcome = sweep.run([job])
     assert not outcome.interrupted, "a signal ended the sweep"

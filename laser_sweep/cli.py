@@ -175,6 +175,7 @@ def _run(configs: Sequence[DictConfig], *, on_ray: bool) -> tuple[Outcome | None
     from rich.console import Console
 
     from laser_sweep.sweep.jobs import build_jobs
+    from laser_sweep.sweep.measure import Measurer
     from laser_sweep.sweep.plan import plan_sweep
     from laser_sweep.sweep.progress import make_progress
     from laser_sweep.sweep.run import Sweep
@@ -190,12 +191,14 @@ def _run(configs: Sequence[DictConfig], *, on_ray: bool) -> tuple[Outcome | None
         return None, jobs
     progress = make_progress()
     sweep = Sweep(
-        executor=make_executor(jobs, settings.cluster, settings.cache, on_ray=on_ray),
-        store=store,
-        tracker=GuardedTracker(_make_tracker(settings.tracking), progress.note),
-        progress=progress,
-        resume=settings.resume,
-        on_error=settings.on_error,
+        Measurer(
+            executor=make_executor(jobs, settings.cluster, settings.cache, on_ray=on_ray),
+            store=store,
+            tracker=GuardedTracker(_make_tracker(settings.tracking), progress.note),
+            progress=progress,
+            resume=settings.resume,
+            on_error=settings.on_error,
+        )
     )
     outcome = sweep.run(jobs)
     print_outcome(console, outcome, settings.store.path)

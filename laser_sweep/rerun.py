@@ -17,6 +17,7 @@ from laser_sweep.errors import RequestError
 from laser_sweep.store.reader import read_trials
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.sweep.jobs import Job, build_jobs
+from laser_sweep.sweep.measure import Measurer
 from laser_sweep.sweep.progress import make_progress
 from laser_sweep.sweep.protocols import Candidate
 from laser_sweep.sweep.run import Sweep
@@ -68,11 +69,13 @@ class Variant:
         self.store.check_writable()
         settings = self.request.settings
         sweep = Sweep(
-            executor=make_executor([self.job], settings.cluster, settings.cache, on_ray=False),
-            store=self.store,
-            tracker=NullTracker(),
-            progress=make_progress(),
-            resume=settings.resume,
+            Measurer(
+                executor=make_executor([self.job], settings.cluster, settings.cache, on_ray=False),
+                store=self.store,
+                tracker=NullTracker(),
+                progress=make_progress(),
+                resume=settings.resume,
+            )
         )
         outcome = sweep.run([self.job])
         if outcome.interrupted:

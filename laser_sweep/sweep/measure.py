@@ -33,12 +33,12 @@ class Measurer:
         tracker: Tracker,
         progress: Progress,
         resume: Resume,
-        on_error: OnError,
+        on_error: OnError = "continue",
     ) -> None:
-        self._executor = executor
-        self._store = store
+        self.executor = executor
+        self.store = store
         self._tracker = tracker
-        self._progress = progress
+        self.progress = progress
         self._resume: Resume = resume
         self._on_error = on_error
         self._tracking = False
@@ -51,15 +51,15 @@ class Measurer:
         """
         probes = list(self._missing_probes(wanted, outcome))
         trials = [one for one in wanted if isinstance(one, Trial) and one.key not in outcome.results]
-        plan = subtract_stored(trials, self._store, self._resume)
+        plan = subtract_stored(trials, self.store, self._resume)
         outcome.results.update(plan.reused)
         outcome.reused += len(plan.reused)
-        gains = Gains(self._store, trials, plan.pending)
+        gains = Gains(self.store, trials, plan.pending)
         if plan.pending or probes:
             self._start_tracking(plan.pending, outcome)
             for probe in probes:
-                self._progress.note(f"looking at the {probe.describe()}")
-            self._progress.start(len(plan.pending), len(plan.reused))
+                self.progress.note(f"looking at the {probe.describe()}")
+            self.progress.start(len(plan.pending), len(plan.reused))
             self._carry_out([*probes, *plan.pending], gains, outcome)
             for result in gains.waiting():
                 self._keep_trial(result, outcome)
@@ -69,9 +69,9 @@ class Measurer:
 
     def finish(self, outcome: Outcome) -> None:
         """Lets the executor, the store and the tracker go."""
-        self._progress.stop()
-        self._executor.close()
-        self._store.leave()
+        self.progress.stop()
+        self.executor.close()
+        self.store.leave()
         if self._tracking:
             outcome.tracked = self._tracker.finish()
 
@@ -86,7 +86,7 @@ class Measurer:
                 elsewhere[work.key] = work
                 return False
 
-            for done in self._executor.run(work_units(pending, jobs), claim):
+            for done in self.executor.run(work_units(pending, jobs), claim):
                 self._keep(done, gains, outcome)
             pending = self._left_over(elsewhere, gains, outcome)
 
@@ -94,30 +94,30 @@ class Measurer:
         """Waits until what other sweeps run is stored, or some of it given up, and returns what is not stored."""
         told = False
         while elsewhere and not outcome.cut_short:
-            for key, result in self._store.find(elsewhere.values()).items():
+            for key, result in self.store.find(elsewhere.values()).items():
                 # One that failed is stored, too; an older result is not what is waited for.
                 if self._resume == "auto" or result.finished_at >= outcome.started_at:
                     del elsewhere[key]
                     outcome.results[key] = result
                     outcome.reused += 1
-                    self._progress.result(result)
+                    self.progress.result(result)
                     for waited in gains.learn(result.trial):
                         self._keep_trial(waited, outcome)
             if any([self._claim(trial) for trial in elsewhere.values()]):
                 return list(elsewhere.values())
             if not told:
                 count = "1 trial" if len(elsewhere) == 1 else f"{len(elsewhere):,} trials"
-                self._progress.note(f"waiting for what another sweep runs on this store: {count}")
+                self.progress.note(f"waiting for what another sweep runs on this store: {count}")
                 told = True
             time.sleep(_POLL_SECONDS)
         return []
 
     def _claim(self, trial: Trial) -> bool:
-        return self._store.claim(trial, again=self._resume != "auto")
+        return self.store.claim(trial, again=self._resume != "auto")
 
     def _missing_probes(self, wanted: Sequence[Trial | Probe], outcome: Outcome) -> Iterator[Probe]:
         for probe in {one.key: one for one in wanted if isinstance(one, Probe)}.values():
-            stored = None if self._resume == "never" else self._store.find_probe(probe)
+            stored = None if self._resume == "never" else self.store.find_probe(probe)
             if stored is None:
                 yield probe
             else:
@@ -133,9 +133,9 @@ class Measurer:
         if isinstance(done, ProbeResult):
             outcome.probes[done.probe.key] = done
             if done.ok:
-                self._durably(lambda: self._store.write_probe(done))
+                self._durably(lambda: self.store.write_probe(done))
             else:
-                self._progress.note(f"failed: {done.probe.describe()}: {done.error}")
+                self.progress.note(f"failed: {done.probe.describe()}: {done.error}")
                 self._fail(outcome)
         else:
             for result in gains.add(done):
@@ -143,26 +143,26 @@ class Measurer:
 
     def _keep_trial(self, result: TrialResult, outcome: Outcome) -> None:
         question = outcome.question(result.trial)
-        self._durably(lambda: self._store.write(result, question.sweep, question.config_json))
+        self._durably(lambda: self.store.write(result, question.sweep, question.config_json))
         outcome.results[result.trial.key] = replace(result, predictions=None)
         outcome.ran += 1
         outcome.model_loads += result.seconds.load > 0
         self._tracker.trial(result, question.sweep, question.config_json)
-        self._progress.result(result)
+        self.progress.result(result)
         if not result.ok:
             self._fail(outcome)
 
     def _count_late(self, result: TrialResult, outcome: Outcome) -> None:
         if result.gain is not None:
             question = outcome.question(result.trial)
-            self._durably(lambda: self._store.write(result, question.sweep, question.config_json))
+            self._durably(lambda: self.store.write(result, question.sweep, question.config_json))
             outcome.results[result.trial.key] = result
 
     def _fail(self, outcome: Outcome) -> None:
         if self._on_error == "stop" and not outcome.cut_short:
             outcome.gave_up = True
-            self._progress.note("stopping after a failure (on_error=stop): the running trials end and are stored")
-            self._executor.drain()
+            self.progress.note("stopping after a failure (on_error=stop): the running trials end and are stored")
+            self.executor.drain()
 
     def _durably(self, write: Callable[[], None]) -> None:
         """Writes to the store, again and again for a minute where that fails."""
@@ -170,7 +170,7 @@ class Measurer:
             try:
                 return write()
             except OSError as error:
-                self._progress.note(f"the store cannot be written: {error}; trying again in {seconds:g} s")
+                self.progress.note(f"the store cannot be written: {error}; trying again in {seconds:g} s")
                 time.sleep(seconds)
         try:
             write()

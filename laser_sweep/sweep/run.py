@@ -15,19 +15,15 @@ from laser_sweep.analysis.selection import Standing
 from laser_sweep.analysis.statistics import PairedGain, paired_gain
 from laser_sweep.probe import Probe
 from laser_sweep.sweep.jobs import Job
-from laser_sweep.sweep.measure import Measurer, OnError
+from laser_sweep.sweep.measure import Measurer
 from laser_sweep.sweep.outcome import Confirmed, Guarded, Outcome
-from laser_sweep.sweep.plan import UNTOUCHED, Comparison, Resume, compare
+from laser_sweep.sweep.plan import UNTOUCHED, Comparison, compare
 from laser_sweep.sweep.protocols import (
     AskSpectra,
     AskTrials,
     Candidate,
-    Executor,
     Findings,
-    Progress,
     Score,
-    Store,
-    Tracker,
 )
 from laser_sweep.trial import ExampleScores, Trial, TrialResult
 
@@ -35,24 +31,10 @@ _GUARDED_AT_ONCE = 8  # candidates that the guard looks at before it is known wh
 
 
 class Sweep:
-    """Carries out jobs with the parts it is given."""
+    """Carries out jobs: asks their searches what to measure, and has it measured."""
 
-    def __init__(
-        self,
-        *,
-        executor: Executor,
-        store: Store,
-        tracker: Tracker,
-        progress: Progress,
-        resume: Resume,
-        on_error: OnError = "continue",
-    ) -> None:
-        self._executor = executor
-        self._store = store
-        self._progress = progress
-        self._measurer = Measurer(
-            executor=executor, store=store, tracker=tracker, progress=progress, resume=resume, on_error=on_error
-        )
+    def __init__(self, measurer: Measurer) -> None:
+        self._measurer = measurer
 
     def run(self, jobs: Sequence[Job]) -> Outcome:
         """Lets every search ask on val until it is done, then measures the untouched model and the winner on test.
@@ -125,7 +107,7 @@ class Sweep:
         """How a candidate did on each example of each data set, None where the store has lost it."""
         parts = []
         for job, result in zip(comparison.jobs, standing.results, strict=True):
-            scores = self._store.scores(result.trial.key)
+            scores = self._measurer.store.scores(result.trial.key)
             if scores is None:
                 return None
             parts.append(job.as_drawn(scores, "val"))
@@ -210,7 +192,7 @@ class Sweep:
 
     def _paired(self, edited: TrialResult, untouched: TrialResult) -> PairedGain | None:
         """None where the store has lost the predictions of one of them."""
-        answers = [self._store.scores(result.trial.key) for result in (edited, untouched)]
+        answers = [self._measurer.store.scores(result.trial.key) for result in (edited, untouched)]
         return None if answers[0] is None or answers[1] is None else paired_gain(answers[0].scores, answers[1].scores)
 
     @contextmanager
@@ -221,8 +203,8 @@ class Sweep:
             if outcome.interrupted:
                 raise KeyboardInterrupt
             outcome.interrupted = True
-            self._progress.note("stopping: the running trials end and are stored; once more stops now")
-            self._executor.drain()
+            self._measurer.progress.note("stopping: the running trials end and are stored; once more stops now")
+            self._measurer.executor.drain()
 
         if threading.current_thread() is not threading.main_thread():
             yield

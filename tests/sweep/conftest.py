@@ -21,7 +21,7 @@ from laser_sweep.measures import Objective
 from laser_sweep.probe import Probe, ProbeResult
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.sweep.jobs import EvaluationSpec, GuardSpec, Job, Question, build_jobs
-from laser_sweep.sweep.measure import OnError
+from laser_sweep.sweep.measure import Measurer, OnError
 from laser_sweep.sweep.outcome import Outcome
 from laser_sweep.sweep.plan import Resume
 from laser_sweep.sweep.protocols import Claim, Work, WorkResult, WorkUnit
@@ -232,7 +232,7 @@ class Rig:
     def run(self, *jobs: Job) -> Rig:
         tracker = GuardedTracker(self.tracker, self.progress.note)
         parts = {"executor": self.devices, "store": self.store, "tracker": tracker, "progress": self.progress}
-        sweep = Sweep(**parts, resume=self.resume, on_error=self.on_error)
+        sweep = Sweep(Measurer(**parts, resume=self.resume, on_error=self.on_error))
         self.outcome = sweep.run(jobs)
         return self
 

@@ -33,6 +33,7 @@ from laser_sweep.engine.tasks.example import Example, Task
 from laser_sweep.engine.tasks.spec import DatasetSpec
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.sweep.jobs import EvaluationSpec, Job, Question
+from laser_sweep.sweep.measure import Measurer
 from laser_sweep.sweep.run import Sweep
 from laser_sweep.sweep.search.space import Axes, Intervention, Place, Space
 from laser_sweep.sweep.tracking.tracker import NullTracker
@@ -92,9 +93,9 @@ class Watcher:
     def stop(self): pass
 
 before = signal.getsignal(signal.SIGINT)
-sweep = Sweep(
+sweep = Sweep(Measurer(
     executor=Devices(), store=ParquetStore(sys.argv[1]), tracker=NullTracker(), progress=Watcher(), resume="auto"
-)
+))
 try:
     outcome = sweep.run([job])
 except KeyboardInterrupt:

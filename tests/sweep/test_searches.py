@@ -16,6 +16,7 @@ from laser_sweep.engine.tasks.example import Example, Task
 from laser_sweep.probe import Probe, ProbeResult, Slopes, Spectrum
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.sweep.jobs import Job
+from laser_sweep.sweep.measure import Measurer
 from laser_sweep.sweep.protocols import Work, WorkResult
 from laser_sweep.sweep.run import Sweep
 from laser_sweep.sweep.search.spec import (
@@ -297,9 +298,9 @@ def test_a_real_model_sees_no_example_of_test_before_its_winner_is_chosen(
     task = Sealed(job.task.name, job.task.examples, job.task.family, job.task.scoring)
     executor = InProcessExecutor([replace(load, task=task)], CacheSpec(factors_gb=0))
     parts = rig()
-    outcome = Sweep(executor=executor, store=store, tracker=parts.tracker, progress=parts.progress, resume="auto").run(
-        [job]
-    )
+    outcome = Sweep(
+        Measurer(executor=executor, store=store, tracker=parts.tracker, progress=parts.progress, resume="auto")
+    ).run([job])
     assert opened.count("test") == 2
     assert opened[-2:] == ["test", "test"]
     assert [result.error for result in outcome.failed] == ["AssertionError: test is sealed"] * 2

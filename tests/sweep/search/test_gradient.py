@@ -14,6 +14,7 @@ from laser_sweep.errors import RequestError
 from laser_sweep.probe import Probe, ProbeResult, Spectrum
 from laser_sweep.store.store import ParquetStore
 from laser_sweep.sweep.jobs import Job
+from laser_sweep.sweep.measure import Measurer
 from laser_sweep.sweep.outcome import Outcome
 from laser_sweep.sweep.progress import make_progress
 from laser_sweep.sweep.protocols import AskSpectra, AskTrials, Findings
@@ -311,7 +312,7 @@ def swept(
         job = demo_job(rho=rhos, limit=100, test_limit=None, **asked)
         executor = InProcessExecutor([workload(job)], CacheSpec(factors_gb=0))
         parts: dict[str, Any] = {"tracker": NullTracker(), "progress": make_progress(), "resume": "auto"}
-        return Sweep(executor=executor, store=store, **parts).run([job])
+        return Sweep(Measurer(executor=executor, store=store, **parts)).run([job])
 
     return run
 
