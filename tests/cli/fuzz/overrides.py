@@ -164,7 +164,6 @@ FLAGS = st.sampled_from(
         ["--version"],
         ["-p", "model"],
         ["--package", "nope"],
-        ["-p"],
         ["-cn", "nope"],
         ["--config-name", "config"],
         ["--config-name"],
