@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -61,6 +62,8 @@ def main() -> None:
     asked = os.environ.get("HYDRA_FULL_ERROR")
     show_traceback = asked == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra's errors through to us instead of ending the process with code 1
+    # Hydra would go on without a search path that is not there, and then miss what was to be found on it.
+    warnings.filterwarnings("error", r"provider=.* is not available", UserWarning)
     try:
         task()
     except (HydraException, OmegaConfBaseException) as error:
@@ -274,6 +277,8 @@ def _explain_other(error: Exception) -> str:
     reason = " ".join(str(error).split())
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return f"a file of the configuration is not YAML: {reason}"
+    if isinstance(error, UserWarning):
+        return f"{reason.rstrip('.')}; give directories that are there"
     if isinstance(error, ValueError | TypeError):
         return reason
     return f"Hydra cannot compose this ({type(error).__name__}: {reason}); HYDRA_FULL_ERROR=1 shows where"

@@ -47,6 +47,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "dataset.format=foo": ("dataset.format=foo", "prompt_answer", "fever"),
     "dataset.max_new_tokens=5": ("dataset.max_new_tokens is no setting of the dataset that is chosen",),
     "+model.roles.fc_inn=[w1]": ("model.roles.fc_inn", "fc_in", "fc_out"),
+    "hydra.searchpath=[file://nope]": ("hydra.searchpath", "path=nope", "directories that are there"),
     # keys
     "rhoo=0.1": ("rhoo", "did you mean rho?"),
     "evaluation.limt=5": ("evaluation.limt", "did you mean evaluation.limit?"),
