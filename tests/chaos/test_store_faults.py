@@ -106,12 +106,15 @@ def test_files_that_are_not_what_they_should_be_cost_their_own_trials_and_no_oth
     files[0].write_bytes(data[: len(data) // 2])
     files[1].write_bytes(b"")
     files[2].write_text("not what it says")
-    (store / "trials" / "notes.parquet").write_text("a file of somebody else")
+    foreign = store / "trials" / "notes.parquet"
+    foreign.write_text("a file of somebody else")
     again = start(*GRID, store=store)
     assert again.wait() == 0, again.text()
     assert again.ran == 3
     assert again.text().count("cannot be read") == 3  # the other one is no trial's name, and is not opened
     assert "Traceback" not in again.text()
+    assert foreign.read_text() == "a file of somebody else"
+    foreign.unlink()  # what is compared opens every file
     assert_same_numbers(store, whole)
 
 
