@@ -25,7 +25,7 @@ _REFERENCES = r"""
 ${seed} ${rho} ${tau} ${nope} ${.name} ${..path} ${....} ${model} ${store.path} ${ ${model.nope} ${oc.env:HOME}
 ${oc.env:NO_SUCH_NAME} ${oc.env:NO_SUCH_NAME,0.5} ${oc.env:NO,null} ${oc.decode:'['} ${oc.decode:0.5}
 ${oc.create:{a:1}} ${oc.select:nope} ${oc.select:nope,1} $ ${oc.dict.keys:model} ${oc.dict.values:model}
-${oc.deprecated:seed} ${now:%Y} ${hydra:job.name} ${hydra:runtime.cwd} ${python_version:} ${nope:1} ${${seed}}
+${now:%Y} ${hydra:job.name} ${hydra:runtime.cwd} ${python_version:} ${nope:1} ${${seed}}
 a${seed}b \${seed} ${seed ${} ${seed}${rho} [${seed},${nope}] {a:${seed}} ${hydra.job.num} ${oc.env:PATH}
 """
 _SWEPT = """
