@@ -82,9 +82,9 @@ def encode(
 ) -> tuple[list[Encoded], list[BadRow]]:
     """Encodes examples of a task, and says which of them cannot be asked and why.
 
-    Those are the ones with an empty prompt or choice, with an answer that is not among the choices or whose tokens
-    cannot be told from the prompt's, and with more than `max_tokens` tokens. Raises RequestError for them where
-    the task says `on_bad_row=error`, and where nothing else is left.
+    Those are the ones with an empty prompt or choice, with half a character, with an answer that is not among the
+    choices or whose tokens cannot be told from the prompt's, and with more than `max_tokens` tokens. Raises
+    RequestError for them where the task says `on_bad_row=error`, and where nothing else is left.
     """
     encoder = _Masked(task, tokenizer) if task.family == "masked" else _Causal(task, tokenizer, examples)
     encoded: list[Encoded] = []
@@ -228,6 +228,20 @@ def _check(example: Example) -> None:
             raise _CannotAskError(f"{'choice' if example.choices else 'answer'} {answer!r} is empty")
     if example.choices and example.gold not in example.choices:
         raise _CannotAskError(f"answer {example.gold!r} is none of {listing(example.choices)}")
+    told = (
+        example.prompt,
+        example.gold,
+        *example.choices,
+        example.id,
+        example.group,
+        example.subject,
+        example.relation,
+    )
+    for text in told:
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError as error:  # JSON can spell one half of a pair of surrogates, which is no character
+            raise _CannotAskError(f"{text!r:.80} has half a character at place {error.start}") from None
 
 
 def _check_length(encoded: Encoded, task: Task, max_tokens: int | None) -> None:
@@ -267,6 +281,8 @@ def _texts(example: Example) -> Iterable[str]:
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special: bool = True) -> list[Ids]:
+    # Of a text with half a character, which is refused with its row, no tokenizer makes anything.
+    texts = [text.encode(errors="replace").decode() for text in texts]
     encoded = tokenizer(texts, add_special_tokens=special)["input_ids"] if texts else []
     return [tuple(ids) for ids in encoded]
 

@@ -165,6 +165,13 @@ def test_an_answer_of_several_tokens_is_refused_where_one_is_asked_for(any_token
         )
 
 
+def test_half_a_character_is_refused_wherever_it_stands(any_tokenizer: PreTrainedTokenizerFast) -> None:
+    half = "a\ud800"
+    refused([question(gold=half)], any_tokenizer, r"'a\ud800' has half a character at place 1")
+    refused([question(choices=("true", half))], any_tokenizer, r"'a\ud800' has half a character at place 1")
+    refused([question(prompt=half)], any_tokenizer, r"'a\ud800' has half a character at place 1")
+
+
 @pytest.mark.parametrize("answer", ["", "  "])
 def test_an_answer_or_choice_without_text_is_refused(answer: str, any_tokenizer: PreTrainedTokenizerFast) -> None:
     refused([question(gold=answer)], any_tokenizer, f"answer {answer!r} is empty")
