@@ -68,7 +68,7 @@ def generates(task: Task, tokenizer: PreTrainedTokenizerBase) -> bool:
         return task.scoring.answers == "generation"
     if task.family == "masked":
         return False
-    by_answer = {example.gold: example for example in task.examples if not example.choices and example.prompt.strip()}
+    by_answer = {example.gold: example for example in task.examples if not example.choices and not _fault(example)}
     prompts = _ids(tokenizer, [example.prompt for example in by_answer.values()])
     joint = _ids(tokenizer, [_joined(example.prompt, gold) for gold, example in by_answer.items()])
     return any(_next_token(prompt, ids, tokenizer) is None for prompt, ids in zip(prompts, joint, strict=True))
@@ -91,7 +91,8 @@ def encode(
     bad_rows: list[BadRow] = []
     for example in examples:
         try:
-            _check(example)
+            if fault := _fault(example):
+                raise _CannotAskError(fault)
             made = encoder.encode(example)
             _check_length(made, task, max_tokens)
         except _CannotAskError as error:
@@ -114,7 +115,7 @@ class _Causal:
         self._task = task
         self._tokenizer = tokenizer
         self._generates = generates(task, tokenizer)
-        texts = dict.fromkeys(text for example in examples for text in _texts(example))
+        texts = dict.fromkeys(text for example in examples if not _fault(example) for text in _texts(example))
         self._ids_of = dict(zip(texts, _ids(tokenizer, list(texts)), strict=True))
 
     def encode(self, example: Example) -> Encoded:
@@ -220,14 +221,15 @@ class _Masked:
         return _ids(self._tokenizer, [text.replace(MASK, str(self._tokenizer.mask_token))])[0]
 
 
-def _check(example: Example) -> None:
+def _fault(example: Example) -> str:
+    """Why an example cannot be asked of any model; empty where nothing is wrong with it."""
     if not example.prompt.strip():
-        raise _CannotAskError("the prompt is empty")
+        return "the prompt is empty"
     for answer in example.choices or (example.gold,):
         if not answer.strip():
-            raise _CannotAskError(f"{'choice' if example.choices else 'answer'} {answer!r} is empty")
+            return f"{'choice' if example.choices else 'answer'} {answer!r} is empty"
     if example.choices and example.gold not in example.choices:
-        raise _CannotAskError(f"answer {example.gold!r} is none of {listing(example.choices)}")
+        return f"answer {example.gold!r} is none of {listing(example.choices)}"
     told = (
         example.prompt,
         example.gold,
@@ -241,7 +243,8 @@ def _check(example: Example) -> None:
         try:
             (text or "").encode()
         except UnicodeEncodeError as error:  # JSON can spell one half of a pair of surrogates, which is no character
-            raise _CannotAskError(f"{text!r:.80} has half a character at place {error.start}") from None
+            return f"{text!r:.80} has half a character at place {error.start}"
+    return ""
 
 
 def _check_length(encoded: Encoded, task: Task, max_tokens: int | None) -> None:
@@ -281,8 +284,6 @@ def _texts(example: Example) -> Iterable[str]:
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special: bool = True) -> list[Ids]:
-    # Of a text with half a character, which is refused with its row, no tokenizer makes anything.
-    texts = [text.encode(errors="replace").decode() for text in texts]
     encoded = tokenizer(texts, add_special_tokens=special)["input_ids"] if texts else []
     return [tuple(ids) for ids in encoded]
 
